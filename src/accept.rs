@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::io::Errno;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,13 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Http2;
-use crate::gate::{Complaints, Gate, Place, Refusal};
-use crate::generation::Current;
+use crate::connection_limits::{ConnectionLimiter, ConnectionPermit, ConnectionRefusal, LogRateLimit};
+use crate::generation::CurrentGeneration;
 use crate::http::{self, KEPT, Peer};
-use crate::proxy_protocol::{Header, Malformed, Source};
+use crate::platform;
+use crate::proxy_protocol::{HeaderReader, Malformed, ProxiedSource};
 use crate::suspension::{self, Deadline, Expiry};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::tls::{ClientLeg, PlainStream, Terminator};
 
 /// The length of a listener's accept queue in connections; the system's `somaxconn` may be lower.
@@ -39,13 +41,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// The error of the first bind or listen that fails, [`io::ErrorKind::AddrInUse`] if another process listens on the
 /// port.
 pub fn listeners(address: SocketAddr, count: NonZeroUsize) -> io::Result<Vec<StdListener>> {
-    // With SO_REUSEPORT alone, a second pulsegate of the same user would start without an error and take half of the
-    // connections of the first. A bind without the option fails if another process listens on the address.
-    drop(bound(address, Sharing::Exclusive)?);
-    let first = listen(address)?;
-    let address = first.local_addr()?;
-    let others = (1..count.get()).map(|_| listen(address));
-    std::iter::once(Ok(first)).chain(others).collect()
+    platform::listeners::open(address, count, BACKLOG)
 }
 
 /// Returns the remedy for a port that cannot be opened, as the end of an error message; empty for other errors.
@@ -61,60 +57,35 @@ pub fn port_remedy(error: &io::Error) -> &'static str {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = bound(address, Sharing::Workers)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    Exclusive,
-    Workers,
-}
-
-fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    // Connections of an earlier run in TIME_WAIT must not block a restart.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(sharing == Sharing::Workers)?;
-    if address.is_ipv6() {
-        // `[::]` includes IPv4, whatever the system's default is.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
 /// The checks that connections of one port pass before their protocol is detected: connection limits and PROXY header.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct ListenerLimits {
     /// The connection limits of the process.
-    pub gate: Arc<Gate>,
+    pub gate: Arc<ConnectionLimiter>,
     /// The configuration in force. It lists the peers that begin each connection with a PROXY header; with such a list,
     /// connections of other peers are refused.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// True if a TLS handshake follows, which counts towards the handshake limit of the client's address.
     pub handshakes: bool,
 }
 
 /// An accepted connection within the connection limits.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct AcceptedConnection {
     tcp: TcpStream,
     /// The peer's address until the PROXY header names the client.
     address: SocketAddr,
-    place: Place,
-    introduction: Introduction,
+    place: ConnectionPermit,
+    introduction: Identification,
 }
 
 /// The state of the client's identification.
 #[derive(Debug)]
-enum Introduction {
+enum Identification {
     /// The client is the peer itself.
     Done,
     /// The client is the address in the PROXY header, which has not been read yet.
-    Awaited(Door),
+    Awaited(ListenerLimits),
 }
 
 /// An error in place of a valid PROXY header.
@@ -122,19 +93,24 @@ enum Introduction {
 enum HeaderError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    #[error("the peer left in the middle of its PROXY header: {0}")]
+    #[error("the peer disconnected inside its PROXY header: {0}")]
     Cut(#[from] io::Error),
-    #[error("the peer left without a word")]
+    #[error("the peer disconnected without sending a byte")]
     Nothing,
     #[error("the PROXY header did not end in time")]
     Timeout,
 }
 
-impl Door {
+impl ListenerLimits {
     /// Accepts connections until `stop`, closes the listener, and passes accepted connections to `next`. Refused
     /// connections are reset at once, which costs least and leaves no state in the kernel.
-    pub async fn open(&self, listener: TcpListener, stop: &CancellationToken, mut next: impl FnMut(Arrival)) {
-        let mut complaints = Complaints::default();
+    pub async fn open(
+        &self,
+        listener: TcpListener,
+        stop: &CancellationToken,
+        mut next: impl FnMut(AcceptedConnection),
+    ) {
+        let mut complaints = LogRateLimit::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -167,7 +143,7 @@ impl Door {
     /// Accepts the connections left in the queue of `listener`, and closes it. A connection still in the queue at the
     /// close would be reset, although its client considers it open and may have sent a request. The runtime may not
     /// have been notified of it yet.
-    fn close(&self, listener: TcpListener, mut next: impl FnMut(Arrival)) {
+    fn close(&self, listener: TcpListener, mut next: impl FnMut(AcceptedConnection)) {
         let Ok(listener) = listener.into_std() else { return };
         for _ in 0..=BACKLOG {
             match listener.accept() {
@@ -183,19 +159,19 @@ impl Door {
         }
     }
 
-    fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<Arrival> {
+    fn admit(&self, tcp: TcpStream, address: SocketAddr) -> Option<AcceptedConnection> {
         // An IPv4 client of a listener on `[::]` appears under its IPv4 address.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let settings = Arc::clone(&self.current.load().settings);
-        let place = self.gate.enter().and_then(|mut place| match &settings.listen.proxy_protocol {
-            None => self.claim(&mut place, address).map(|()| (place, Introduction::Done)),
+        let place = self.gate.acquire().and_then(|mut place| match &settings.listen.proxy_protocol {
+            None => self.claim(&mut place, address).map(|()| (place, Identification::Done)),
             Some(proxies) if proxies.trusted.iter().any(|network| network.contains(address.ip())) => {
-                Ok((place, Introduction::Awaited(self.clone())))
+                Ok((place, Identification::Awaited(self.clone())))
             }
-            Some(_) => Err(Refusal::ProxyUntrusted),
+            Some(_) => Err(ConnectionRefusal::ProxyUntrusted),
         });
         match place {
-            Ok((place, introduction)) => Some(Arrival { tcp, address, place, introduction }),
+            Ok((place, introduction)) => Some(AcceptedConnection { tcp, address, place, introduction }),
             Err(refusal) => {
                 self.refuse(refusal, &tcp, address);
                 None
@@ -203,46 +179,46 @@ impl Door {
         }
     }
 
-    fn claim(&self, place: &mut Place, address: SocketAddr) -> Result<(), Refusal> {
+    fn claim(&self, place: &mut ConnectionPermit, address: SocketAddr) -> Result<(), ConnectionRefusal> {
         if self.handshakes { place.claim(address.ip()) } else { place.claim_without_handshake(address.ip()) }
     }
 
     /// Counts and logs the refusal, and makes the close of `tcp` a reset.
-    fn refuse(&self, refusal: Refusal, tcp: &TcpStream, address: SocketAddr) {
-        self.gate.refused(refusal, address);
+    fn refuse(&self, refusal: ConnectionRefusal, tcp: &TcpStream, address: SocketAddr) {
+        self.gate.record_refusal(refusal, address);
         // Fails only on a socket that is no longer connected.
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }
 }
 
-impl Arrival {
+impl AcceptedConnection {
     /// Reads the PROXY header if one is expected, and returns the connection with the client's address. Returns `None`
     /// if no valid header arrives by `deadline` or the limits refuse the client.
-    pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, Place)> {
+    pub async fn identified(self, deadline: Deadline) -> Option<(TcpStream, SocketAddr, ConnectionPermit)> {
         let Self { mut tcp, mut address, mut place, introduction } = self;
-        let Introduction::Awaited(door) = introduction else {
+        let Identification::Awaited(limits) = introduction else {
             return Some((tcp, address, place));
         };
         let header = suspension::within(deadline, pin!(read_header(&mut tcp))).await;
         let header = header.unwrap_or(Err(HeaderError::Timeout));
         let refusal = match header {
             Ok(source) => {
-                if let Source::Client(client) = source {
+                if let ProxiedSource::Client(client) = source {
                     address = client;
                 }
-                match door.claim(&mut place, address) {
+                match limits.claim(&mut place, address) {
                     Ok(()) => return Some((tcp, address, place)),
                     Err(refusal) => Some(refusal),
                 }
             }
             Err(error) => {
-                let (client, port) = lines::client(address);
+                let (client, port) = log_events::client(address);
                 tracing::debug!(client.address = client, client.port = port, error = %Chain(&error), "proxy_header");
                 error.refusal()
             }
         };
         if let Some(refusal) = refusal {
-            door.refuse(refusal, &tcp, address);
+            limits.refuse(refusal, &tcp, address);
         }
         None
     }
@@ -251,18 +227,18 @@ impl Arrival {
 impl HeaderError {
     /// Returns the reason of the refusal; `None` for a peer that connects and closes without a byte, as load balancers
     /// do to check the port: nothing was refused.
-    fn refusal(&self) -> Option<Refusal> {
+    fn refusal(&self) -> Option<ConnectionRefusal> {
         match self {
-            Self::Malformed(_) => Some(Refusal::ProxyHeader),
-            Self::Cut(_) | Self::Timeout => Some(Refusal::ProxyCut),
+            Self::Malformed(_) => Some(ConnectionRefusal::ProxyHeader),
+            Self::Cut(_) | Self::Timeout => Some(ConnectionRefusal::ProxyCut),
             Self::Nothing => None,
         }
     }
 }
 
 /// Reads the header and no byte beyond it.
-async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
-    let mut header = Header::default();
+async fn read_header(tcp: &mut TcpStream) -> Result<ProxiedSource, HeaderError> {
+    let mut header = HeaderReader::default();
     let mut space = [0; 256];
     let mut begun = false;
     loop {
@@ -285,9 +261,9 @@ async fn read_header(tcp: &mut TcpStream) -> Result<Source, HeaderError> {
 #[derive(Clone)]
 pub struct Accept {
     /// The checks before the handshake.
-    pub door: Door,
+    pub limits: ListenerLimits,
     /// The configuration in force, for the TLS settings and the time limit of a handshake, PROXY header included.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// The metrics that count handshakes.
     pub metrics: Arc<Metrics>,
     /// The tracker of every connection's tasks.
@@ -304,10 +280,10 @@ impl Accept {
         N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        self.door.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
+        self.limits.open(listener, &stop, |arrival| self.spawn(arrival, stop.clone(), next.clone())).await;
     }
 
-    fn spawn<N, F>(&self, arrival: Arrival, stop: CancellationToken, next: N)
+    fn spawn<N, F>(&self, arrival: AcceptedConnection, stop: CancellationToken, next: N)
     where
         N: FnOnce(ClientLeg, Peer) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -326,7 +302,7 @@ impl Accept {
                 biased;
                 opened = opening => opened,
                 // A silent client must not delay the shutdown.
-                () = given_up(&stop, &this.current) => {
+                () = request_deadline(&stop, &this.current) => {
                     if terminator.is_some() {
                         this.metrics.handshake_failed("draining");
                     }
@@ -341,7 +317,7 @@ impl Accept {
 
     /// Detects the protocol of a connection without TLS and checks that the peer is a trusted proxy. The first byte may
     /// take as long as a request head (`limits.header_read`). Returns `None` if the connection ends first.
-    async fn open_without_tls(&self, arrival: Arrival, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
+    async fn open_without_tls(&self, arrival: AcceptedConnection, deadline: Deadline) -> Option<(ClientLeg, Peer)> {
         let proxy = arrival.address;
         let (tcp, address, place) = arrival.identified(deadline).await?;
         let local = local_address(&tcp);
@@ -355,7 +331,7 @@ impl Accept {
         // A PROXY header names the client; the proxy is the peer that sent it.
         let forbidden = !settings.forwarded.trusted_proxies.iter().any(|network| network.contains(proxy.ip()));
         if forbidden {
-            self.door.gate.refused(Refusal::UntrustedPeer, proxy);
+            self.limits.gate.record_refusal(ConnectionRefusal::UntrustedPeer, proxy);
         }
         Some((ClientLeg::Plain(stream), Peer { local, cleartext, forbidden, ..Peer::at(address) }))
     }
@@ -363,7 +339,7 @@ impl Accept {
 
 /// Completes when a drain gives up on connections without a request. Clients that the kernel accepted before the port
 /// closed get the time for which an idle connection is kept, but no more than the drain window.
-pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
+pub(crate) async fn request_deadline(stop: &CancellationToken, current: &CurrentGeneration) {
     stop.cancelled().await;
     let window = current.load().settings.drain.window;
     Expiry::after(window.min(KEPT)).await;
@@ -373,7 +349,7 @@ pub(crate) async fn given_up(stop: &CancellationToken, current: &Current) {
 async fn handshake(
     terminator: &Terminator,
     metrics: &Metrics,
-    arrival: Arrival,
+    arrival: AcceptedConnection,
     deadline: Deadline,
 ) -> Option<(ClientLeg, Peer)> {
     let begun = Instant::now();
@@ -388,7 +364,7 @@ async fn handshake(
         Err(error) => {
             let outcome = error.outcome();
             metrics.handshake_failed(outcome);
-            let (client, port) = lines::client(address);
+            let (client, port) = log_events::client(address);
             if error.is_routine() {
                 tracing::debug!(
                     client.address = client,
@@ -422,19 +398,18 @@ fn local_address(tcp: &TcpStream) -> Option<SocketAddr> {
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-        || error.raw_os_error() == Some(libc::EPROTO)
+        || Errno::from_io_error(error) == Some(Errno::PROTO)
 }
 
 /// Logs that accept fails, with the number of failures since the last line.
 fn log_accept_failure(error: &io::Error, failures: u64) {
-    let mend = match error.raw_os_error() {
-        Some(libc::EMFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
-        Some(libc::ENFILE) => "raise the system's limit of open files (fs.file-max)",
+    let mend = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => "raise this process's limit of open files (ulimit -n, LimitNOFILE)",
+        Some(Errno::NFILE) => "raise the system's limit of open files (fs.file-max)",
         _ => "",
     };
     tracing::error!(error = %Chain(&error), failures, mend, "accept failed");
 }
 
 #[cfg(test)]
-#[path = "accept_tests.rs"]
 mod tests;

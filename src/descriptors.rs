@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{ConnectionLimit, Settings};
 
@@ -17,13 +17,18 @@ const OF_A_WORKER: u64 = 8;
 /// Descriptors of a client connection: its own, and one to the app.
 const OF_A_CONNECTION: u64 = 2;
 
+/// The soft limit that macOS takes where it says that the hard limit is unlimited (`OPEN_MAX`, setrlimit(2)).
+const OPEN_MAX: u64 = 10_240;
+
 /// Raises the soft limit to the hard limit; the usual soft limit of 1024 exists for programs that use `select(2)`.
 /// Returns the resulting limit; `None` is unlimited.
 pub fn raise_limit() -> Option<u64> {
-    let mut limit = getrlimit(Resource::Nofile);
-    let before = limit.current;
-    limit.current = limit.maximum;
-    if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before }
+    let before = getrlimit(Resource::Nofile);
+    let raised = [before.maximum, Some(OPEN_MAX)].into_iter().find(|current| {
+        let is_lower = current.is_some_and(|current| before.current.is_none_or(|before| current < before));
+        !is_lower && setrlimit(Resource::Nofile, Rlimit { current: *current, ..before }).is_ok()
+    });
+    raised.unwrap_or(before.current)
 }
 
 /// Returns the limit that [`raise_limit`] would set; `None` is unlimited.

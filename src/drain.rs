@@ -9,7 +9,7 @@
 //! [`Shutdown`] holds the state. Phases only move forward, with one exception: an announcement made by a command,
 //! without a signal, can be cancelled. `supervise` carries out the phases over time.
 
-mod farewell;
+mod close_schedule;
 mod signals;
 mod supervise;
 
@@ -21,10 +21,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Drain, Settings};
-use crate::relay::RESTART;
+use crate::session::RESTART;
 pub(crate) use signals::Hangups;
 pub use signals::interrupted;
-pub use supervise::{Outcome, supervise};
+pub use supervise::{WorkOutcome, supervise};
 
 /// The time that sessions and requests get beyond `close_grace` before they are aborted, for writing a Close to a slow
 /// client and finishing a request in progress.
@@ -32,7 +32,7 @@ pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// The phases of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum DrainPhase {
     /// Connections are accepted.
     Serving,
     /// Connections are still accepted, but readiness reports that they soon will not be.
@@ -45,7 +45,7 @@ pub enum Phase {
     Aborting,
 }
 
-impl Phase {
+impl DrainPhase {
     /// Returns the label for logs and API responses.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,14 +107,14 @@ enum Trigger {
 
 /// The action after a completed drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
+enum AfterDrain {
     /// The process stays, drained, until it is asked to exit.
     Stay,
     /// The process exits.
     Exit,
 }
 
-impl Afterwards {
+impl AfterDrain {
     fn as_str(self) -> &'static str {
         match self {
             Self::Stay => "stay",
@@ -141,17 +141,17 @@ pub struct Shutdown(Arc<State>);
 #[derive(Debug)]
 struct State {
     trigger: Trigger,
-    course: watch::Sender<Course>,
+    course: watch::Sender<DrainState>,
     draining: CancellationToken,
     aborting: CancellationToken,
     exiting: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Course {
-    phase: Phase,
+struct DrainState {
+    phase: DrainPhase,
     since: SystemTime,
-    afterwards: Afterwards,
+    afterwards: AfterDrain,
     /// The plan of the next announcement.
     prepared: Plan,
     plan: Plan,
@@ -161,11 +161,11 @@ struct Course {
     cancelled_at: Option<SystemTime>,
 }
 
-impl Course {
+impl DrainState {
     /// Moves forward to `phase`; an earlier phase has no effect.
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: DrainPhase) {
         if phase > self.phase {
-            if self.phase == Phase::Serving {
+            if self.phase == DrainPhase::Serving {
                 self.turn += 1;
                 self.plan = self.prepared;
             }
@@ -175,15 +175,15 @@ impl Course {
 
     fn cancel(&mut self) -> Result<(), CancelError> {
         match (self.phase, self.afterwards) {
-            (Phase::Serving, _) => Ok(()),
-            (Phase::Announced, Afterwards::Stay) => {
+            (DrainPhase::Serving, _) => Ok(()),
+            (DrainPhase::Announced, AfterDrain::Stay) => {
                 let now = SystemTime::now();
-                (self.phase, self.since, self.cancelled_at) = (Phase::Serving, now, Some(now));
+                (self.phase, self.since, self.cancelled_at) = (DrainPhase::Serving, now, Some(now));
                 self.turn += 1;
                 Ok(())
             }
-            (Phase::Announced, Afterwards::Exit) => Err(CancelError::Exiting),
-            (Phase::Draining | Phase::Drained | Phase::Aborting, _) => Err(CancelError::PortsClosed),
+            (DrainPhase::Announced, AfterDrain::Exit) => Err(CancelError::Exiting),
+            (DrainPhase::Draining | DrainPhase::Drained | DrainPhase::Aborting, _) => Err(CancelError::PortsClosed),
         }
     }
 }
@@ -200,10 +200,10 @@ impl Shutdown {
     }
 
     fn new(trigger: Trigger) -> Self {
-        let course = Course {
-            phase: Phase::Serving,
+        let course = DrainState {
+            phase: DrainPhase::Serving,
             since: SystemTime::now(),
-            afterwards: Afterwards::Stay,
+            afterwards: AfterDrain::Stay,
             prepared: Plan::default(),
             plan: Plan::default(),
             turn: 0,
@@ -224,7 +224,7 @@ impl Shutdown {
     }
 
     /// Returns the current phase.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> DrainPhase {
         self.course().phase
     }
 
@@ -240,23 +240,25 @@ impl Shutdown {
 
     /// Moves one step towards the exit, as a signal does. The first step requests a drain and the exit after it, also
     /// for a drain in progress that has no exit requested; the second step aborts. Returns the resulting phase.
-    pub fn advance(&self) -> Phase {
+    pub fn advance(&self) -> DrainPhase {
         self.change(|course| match (course.phase, course.afterwards) {
-            (Phase::Serving, _) => {
-                course.afterwards = Afterwards::Exit;
-                course.enter(Phase::Announced);
+            (DrainPhase::Serving, _) => {
+                course.afterwards = AfterDrain::Exit;
+                course.enter(DrainPhase::Announced);
             }
-            (Phase::Announced | Phase::Draining, Afterwards::Exit) => course.enter(Phase::Aborting),
-            (Phase::Announced | Phase::Draining | Phase::Drained, _) => course.afterwards = Afterwards::Exit,
-            (Phase::Aborting, _) => {}
+            (DrainPhase::Announced | DrainPhase::Draining, AfterDrain::Exit) => course.enter(DrainPhase::Aborting),
+            (DrainPhase::Announced | DrainPhase::Draining | DrainPhase::Drained, _) => {
+                course.afterwards = AfterDrain::Exit;
+            }
+            (DrainPhase::Aborting, _) => {}
         });
         self.phase()
     }
 
     /// Requests a drain without an exit: the process then stays until a signal ends it. Repeated requests have no
     /// effect. Returns the resulting phase.
-    pub fn drain(&self) -> Phase {
-        self.change(|course| course.enter(course.phase.max(Phase::Announced)));
+    pub fn drain(&self) -> DrainPhase {
+        self.change(|course| course.enter(course.phase.max(DrainPhase::Announced)));
         self.phase()
     }
 
@@ -267,22 +269,22 @@ impl Shutdown {
     ///
     /// [`CancelError`] once the ports are closed or a signal has requested the exit.
     pub fn cancel(&self) -> Result<(), CancelError> {
-        self.change(Course::cancel)
+        self.change(DrainState::cancel)
     }
 
     /// Aborts: drops everything left, and exits.
     pub fn abort(&self) {
-        self.change(|course| course.enter(Phase::Aborting));
+        self.change(|course| course.enter(DrainPhase::Aborting));
     }
 
     /// Completes once a drain is announced.
     pub async fn announced(&self) {
-        self.until(|course| course.phase >= Phase::Announced).await;
+        self.until(|course| course.phase >= DrainPhase::Announced).await;
     }
 
     /// Completes once no drain is announced.
     pub async fn serving(&self) {
-        self.until(|course| course.phase == Phase::Serving).await;
+        self.until(|course| course.phase == DrainPhase::Serving).await;
     }
 
     /// Returns the token cancelled once connections are no longer accepted.
@@ -305,39 +307,39 @@ impl Shutdown {
         self.change(|course| {
             let is_in_force = course.turn == turn;
             if is_in_force {
-                course.enter(Phase::Draining);
+                course.enter(DrainPhase::Draining);
             }
             is_in_force
         })
     }
 
     /// Ends a drain that is out of time: everything left must be dropped.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn abort_remaining(&self) {
         self.0.aborting.cancel();
     }
 
     /// Enters `Drained`; completes once the process must exit.
-    pub(crate) async fn settle(&self) {
-        self.change(|course| course.enter(Phase::Drained));
+    pub(crate) async fn finish(&self) {
+        self.change(|course| course.enter(DrainPhase::Drained));
         let phase = self.phase();
         tracing::info!(phase = phase.as_str(), afterwards = self.course().afterwards.as_str(), "drain");
         self.0.exiting.cancelled().await;
     }
 
-    async fn until(&self, is_so: impl FnMut(&Course) -> bool) {
+    async fn until(&self, is_so: impl FnMut(&DrainState) -> bool) {
         // The sender lives as long as `self`, so there is no error.
         let _ = self.0.course.subscribe().wait_for(is_so).await;
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Course) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut DrainState) -> T) -> T {
         let mut outcome = None;
         self.0.course.send_modify(|course| {
             outcome = Some(change(course));
-            let Course { phase, afterwards, .. } = *course;
+            let DrainState { phase, afterwards, .. } = *course;
             for (token, is_due) in [
-                (&self.0.draining, phase >= Phase::Draining),
-                (&self.0.aborting, phase == Phase::Aborting),
-                (&self.0.exiting, afterwards == Afterwards::Exit || phase == Phase::Aborting),
+                (&self.0.draining, phase >= DrainPhase::Draining),
+                (&self.0.aborting, phase == DrainPhase::Aborting),
+                (&self.0.exiting, afterwards == AfterDrain::Exit || phase == DrainPhase::Aborting),
             ] {
                 if is_due {
                     token.cancel();
@@ -347,7 +349,7 @@ impl Shutdown {
         outcome.expect("send_modify calls its closure once")
     }
 
-    fn course(&self) -> Course {
+    fn course(&self) -> DrainState {
         *self.0.course.borrow()
     }
 }
@@ -362,7 +364,7 @@ mod tests {
     fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
         let State { draining, aborting, exiting, .. } = &*shutdown.0;
         let [draining, aborting, exiting] = [draining, aborting, exiting].map(CancellationToken::is_cancelled);
-        [shutdown.phase() >= Phase::Announced, draining, aborting, exiting]
+        [shutdown.phase() >= DrainPhase::Announced, draining, aborting, exiting]
     }
 
     /// Ends the delay of the announcement in force.
@@ -379,7 +381,7 @@ mod tests {
         shutdown.drain();
         let turn = shutdown.course().turn;
         shutdown.prepare(plan(2));
-        assert_eq!((shutdown.cancel(), shutdown.phase()), (Ok(()), Phase::Serving));
+        assert_eq!((shutdown.cancel(), shutdown.phase()), (Ok(()), DrainPhase::Serving));
         assert_eq!(shutdown.cancelled_at(), Some(shutdown.since()));
         assert_eq!(cancelled(&shutdown), [false; 4]);
         shutdown.cancelled(turn).await;
@@ -389,43 +391,43 @@ mod tests {
         assert_eq!(shutdown.course().plan, plan(2), "the plan of the second announcement");
         assert!(!shutdown.close_ports(turn), "nor does it cut the next one short");
         shutdown.cancelled(turn).await;
-        assert_eq!(shutdown.advance(), Phase::Announced, "a signal asks for the exit");
-        assert_eq!((shutdown.cancel(), shutdown.phase()), (Err(CancelError::Exiting), Phase::Announced));
+        assert_eq!(shutdown.advance(), DrainPhase::Announced, "a signal asks for the exit");
+        assert_eq!((shutdown.cancel(), shutdown.phase()), (Err(CancelError::Exiting), DrainPhase::Announced));
         close_ports(&shutdown);
         assert_eq!(shutdown.cancel(), Err(CancelError::PortsClosed));
         let drained = Shutdown::on_request();
         drained.drain();
         close_ports(&drained);
-        drained.change(|course| course.enter(Phase::Drained));
-        assert_eq!((drained.cancel(), drained.phase()), (Err(CancelError::PortsClosed), Phase::Drained));
+        drained.change(|course| course.enter(DrainPhase::Drained));
+        assert_eq!((drained.cancel(), drained.phase()), (Err(CancelError::PortsClosed), DrainPhase::Drained));
     }
 
     #[test]
     fn the_first_signal_drains_and_the_second_aborts() {
         for ports_closed in [false, true] {
             let shutdown = Shutdown::on_request();
-            assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Serving, [false; 4]));
-            assert_eq!(shutdown.advance(), Phase::Announced);
+            assert_eq!((shutdown.phase(), cancelled(&shutdown)), (DrainPhase::Serving, [false; 4]));
+            assert_eq!(shutdown.advance(), DrainPhase::Announced);
             assert_eq!(cancelled(&shutdown), [true, false, false, true]);
             if ports_closed {
                 close_ports(&shutdown);
-                assert_eq!((shutdown.phase(), cancelled(&shutdown)), (Phase::Draining, [true, true, false, true]));
+                assert_eq!((shutdown.phase(), cancelled(&shutdown)), (DrainPhase::Draining, [true, true, false, true]));
             }
-            assert_eq!(shutdown.advance(), Phase::Aborting);
+            assert_eq!(shutdown.advance(), DrainPhase::Aborting);
             assert_eq!(cancelled(&shutdown), [true; 4], "an abort is the end of accepting too");
-            assert_eq!(shutdown.advance(), Phase::Aborting);
+            assert_eq!(shutdown.advance(), DrainPhase::Aborting);
         }
     }
 
     #[test]
     fn a_drain_may_be_asked_for_twice_and_never_leads_back() {
         let shutdown = Shutdown::on_request();
-        assert_eq!(shutdown.drain(), Phase::Announced);
+        assert_eq!(shutdown.drain(), DrainPhase::Announced);
         let since = shutdown.since();
-        assert_eq!(shutdown.drain(), Phase::Announced, "not an abort");
+        assert_eq!(shutdown.drain(), DrainPhase::Announced, "not an abort");
         assert_eq!((shutdown.since(), cancelled(&shutdown)), (since, [true, false, false, false]));
         close_ports(&shutdown);
-        assert_eq!(shutdown.drain(), Phase::Draining);
+        assert_eq!(shutdown.drain(), DrainPhase::Draining);
         assert_eq!(cancelled(&shutdown), [true, true, false, false]);
     }
 
@@ -442,7 +444,7 @@ mod tests {
             assert_eq!(cancelled(&shutdown), [true, ports_closed, false, true]);
             assert_eq!(shutdown.drain(), phase, "who asked for the exit shall have it");
             assert_eq!(cancelled(&shutdown), [true, ports_closed, false, true]);
-            assert_eq!(shutdown.advance(), Phase::Aborting);
+            assert_eq!(shutdown.advance(), DrainPhase::Aborting);
         }
     }
 
@@ -450,16 +452,16 @@ mod tests {
     async fn who_is_drained_waits_for_a_signal_unless_one_has_come() {
         let asked = Shutdown::on_request();
         asked.advance();
-        asked.settle().await;
-        assert_eq!(asked.phase(), Phase::Drained);
+        asked.finish().await;
+        assert_eq!(asked.phase(), DrainPhase::Drained);
 
         let stays = Shutdown::on_request();
         stays.drain();
-        let settled = tokio::time::timeout(1000 * SECOND, stays.settle()).await;
+        let settled = tokio::time::timeout(1000 * SECOND, stays.finish()).await;
         assert!(settled.is_err(), "nobody has asked for the exit");
-        assert_eq!(stays.phase(), Phase::Drained);
-        assert_eq!(stays.advance(), Phase::Drained, "there is nothing to abort");
-        stays.settle().await;
+        assert_eq!(stays.phase(), DrainPhase::Drained);
+        assert_eq!(stays.advance(), DrainPhase::Drained, "there is nothing to abort");
+        stays.finish().await;
     }
 
     #[test]

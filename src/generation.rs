@@ -11,9 +11,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use crate::config::Settings;
+use crate::config::{EdgeLimits, Settings};
 use crate::tls::{Certificate, Terminator};
-use crate::upstream::Apps;
+use crate::upstream::AppSet;
 
 /// One load of the configuration and everything built from it.
 #[derive(Clone)]
@@ -25,21 +25,21 @@ pub struct Generation {
     /// The TLS terminator with this generation's settings; `None` if TLS is not terminated here.
     pub terminator: Option<Arc<Terminator>>,
     /// The apps of the routes.
-    pub apps: Apps,
+    pub apps: AppSet,
     /// The longest `close_grace` of any session that may still be open: of this generation or an earlier one.
     pub longest_grace: Duration,
 }
 
 impl Generation {
     /// Creates the generation of the start.
-    pub fn first(settings: Arc<Settings>, terminator: impl Into<Option<Arc<Terminator>>>, apps: Apps) -> Self {
+    pub fn first(settings: Arc<Settings>, terminator: impl Into<Option<Arc<Terminator>>>, apps: AppSet) -> Self {
         let terminator = terminator.into();
         Self { number: 1, longest_grace: settings.close_grace(), settings, terminator, apps }
     }
 
     /// Creates the successor of this generation.
     #[must_use]
-    pub fn next(&self, settings: Arc<Settings>, terminator: Option<Arc<Terminator>>, apps: Apps) -> Self {
+    pub fn next(&self, settings: Arc<Settings>, terminator: Option<Arc<Terminator>>, apps: AppSet) -> Self {
         let longest_grace = self.longest_grace.max(settings.close_grace());
         Self { number: self.number + 1, settings, terminator, apps, longest_grace }
     }
@@ -58,12 +58,12 @@ impl fmt::Debug for Generation {
 
 /// The handle to the generation in force.
 #[derive(Debug)]
-pub struct Current {
+pub struct CurrentGeneration {
     generation: ArcSwap<Generation>,
     number: watch::Sender<u64>,
 }
 
-impl Current {
+impl CurrentGeneration {
     /// Puts `generation` in force until another one is published.
     pub fn new(generation: Generation) -> Arc<Self> {
         let number = watch::Sender::new(generation.number);
@@ -73,6 +73,12 @@ impl Current {
     /// Returns a guard for a short access.
     pub fn load(&self) -> Guard<Arc<Generation>> {
         self.generation.load()
+    }
+
+    /// Returns a function that reads the limits on client connections in force.
+    pub fn limits(self: &Arc<Self>) -> impl Fn() -> EdgeLimits + Send + Sync + use<> {
+        let current = Arc::clone(self);
+        move || current.load().settings.limits
     }
 
     /// Returns an owned reference, for use across awaits.
@@ -114,14 +120,14 @@ pub(crate) mod testing {
     }
 
     /// Puts `settings` in force, with `identity` for all server names.
-    pub(crate) fn current_of(settings: Settings, identity: Identity) -> Arc<Current> {
+    pub(crate) fn current_of(settings: Settings, identity: Identity) -> Arc<CurrentGeneration> {
         let terminator = Arc::new(Terminator::new(identity).expect("a terminator"));
-        let apps = Apps::open(&settings, Instant::now()).expect("there is nothing to read");
-        Current::new(Generation::first(Arc::new(settings), terminator, apps))
+        let apps = AppSet::open(&settings, Instant::now()).expect("there is nothing to read");
+        CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps))
     }
 
     /// As [`current_of`], with a generated identity.
-    pub(crate) fn current(settings: Settings) -> Arc<Current> {
+    pub(crate) fn current(settings: Settings) -> Arc<CurrentGeneration> {
         current_of(settings, localhost().identity)
     }
 

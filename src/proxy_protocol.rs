@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: the header that a load balancer writes before the client's own bytes, to
 //! preserve the client's address (haproxy.org, "The PROXY protocol").
 //!
-//! [`Header`] consumes exactly the bytes of the header: the client's TLS follows. There is no fallback: the header is
+//! [`HeaderReader`] consumes exactly the bytes of the header: the client's TLS follows. There is no fallback: the header is
 //! complete and valid, or the connection is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,7 +32,7 @@ const UNIX_STREAM: u8 = 0x31;
 
 /// The source of a connection according to its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum ProxiedSource {
     /// The client at this address.
     Client(SocketAddr),
     /// The peer itself, for a health check (`LOCAL`), or because the client is unknown (`UNKNOWN`, `AF_UNSPEC`, a unix
@@ -62,26 +62,26 @@ pub enum Malformed {
 
 /// An incremental parser of one header.
 #[derive(Clone, Debug)]
-pub struct Header {
+pub struct HeaderReader {
     /// The beginning of the header; the TLVs behind the addresses are counted and not kept.
     kept: [u8; LINE_MAX],
     taken: usize,
 }
 
-impl Default for Header {
+impl Default for HeaderReader {
     fn default() -> Self {
         Self { kept: [0; LINE_MAX], taken: 0 }
     }
 }
 
-impl Header {
+impl HeaderReader {
     /// Consumes the part of `bytes` that belongs to the header. Returns its length, and the source once the header is
     /// complete; the parser must not be fed after that.
     ///
     /// # Errors
     ///
     /// [`Malformed`] if the bytes are not a valid header.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<Source>), Malformed> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(usize, Option<ProxiedSource>), Malformed> {
         let mut used = 0;
         loop {
             let missing = match self.missing()? {
@@ -137,7 +137,7 @@ impl Header {
     }
 
     /// Returns the source of a complete header.
-    fn source(&self) -> Result<Source, Malformed> {
+    fn source(&self) -> Result<ProxiedSource, Malformed> {
         if self.kept[0] == b'P' {
             return line(&self.kept[..self.taken]);
         }
@@ -159,10 +159,10 @@ fn begins_alike(bytes: &[u8], with: &[u8]) -> bool {
 }
 
 /// Parses a complete line of version 1, the end of line included (§2.1).
-fn line(line: &[u8]) -> Result<Source, Malformed> {
+fn line(line: &[u8]) -> Result<ProxiedSource, Malformed> {
     let line = line.strip_suffix(b"\r\n").ok_or(Malformed::Line)?;
     if line == UNKNOWN.trim_ascii_end() || line.starts_with(UNKNOWN) {
-        return Ok(Source::Peer);
+        return Ok(ProxiedSource::Peer);
     }
     let line = str::from_utf8(line).map_err(|_| Malformed::Line)?;
     let mut words = line.split(' ').skip(1);
@@ -176,7 +176,7 @@ fn line(line: &[u8]) -> Result<Source, Malformed> {
     };
     let (from_port, _) = (port(from_port)?, port(to_port)?);
     let _ = to;
-    Ok(Source::Client(SocketAddr::new(from.to_canonical(), from_port)))
+    Ok(ProxiedSource::Client(SocketAddr::new(from.to_canonical(), from_port)))
 }
 
 fn address<A: std::str::FromStr + Into<IpAddr>>(word: &str) -> Result<IpAddr, Malformed> {
@@ -191,9 +191,9 @@ fn port(word: &str) -> Result<u16, Malformed> {
 
 /// Parses a header of version 2: the byte of version and command, the byte of family and transport, and as many address
 /// bytes as are present (§2.2).
-fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed> {
+fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<ProxiedSource, Malformed> {
     match (version, family) {
-        (LOCAL, _) | (PROXY, UNSPECIFIED | UNIX_STREAM) => Ok(Source::Peer),
+        (LOCAL, _) | (PROXY, UNSPECIFIED | UNIX_STREAM) => Ok(ProxiedSource::Peer),
         (PROXY, TCP_OVER_IPV4) => match *addresses {
             [a, b, c, d, _, _, _, _, high, low, _, _, ..] => Ok(client(Ipv4Addr::new(a, b, c, d), [high, low])),
             _ => Err(Malformed::TooShort),
@@ -206,8 +206,8 @@ fn binary(version: u8, family: u8, addresses: &[u8]) -> Result<Source, Malformed
     }
 }
 
-fn client(address: impl Into<IpAddr>, port: [u8; 2]) -> Source {
-    Source::Client(SocketAddr::new(address.into().to_canonical(), u16::from_be_bytes(port)))
+fn client(address: impl Into<IpAddr>, port: [u8; 2]) -> ProxiedSource {
+    ProxiedSource::Client(SocketAddr::new(address.into().to_canonical(), u16::from_be_bytes(port)))
 }
 
 /// Encodes a header of version 2 for a connection that `client` has opened to `local`, or, with `None`, for a
@@ -240,5 +240,4 @@ pub fn v2(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "proxy_protocol_tests.rs"]
 mod tests;

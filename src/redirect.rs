@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{Arrival, Door, given_up};
-use crate::generation::Current;
+use crate::accept::{AcceptedConnection, ListenerLimits, request_deadline};
+use crate::generation::CurrentGeneration;
 use crate::http::{self, PauseTimer};
 use crate::suspension::Deadline;
-use crate::telemetry::lines;
+use crate::telemetry::log_events;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
@@ -32,9 +32,9 @@ const HTTP: u16 = 80;
 #[derive(Clone)]
 pub struct Redirect {
     /// The checks before the first byte.
-    pub door: Door,
+    pub limits: ListenerLimits,
     /// The configuration in force; it limits requests, and the PROXY header to the time of a TLS handshake.
-    pub current: Arc<Current>,
+    pub current: Arc<CurrentGeneration>,
     /// The ports for the redirect target.
     pub ports: Ports,
     /// The metrics that count requests.
@@ -69,21 +69,21 @@ impl Redirect {
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let this = &self;
         let serve = |arrival| drop(this.tracker.spawn(this.clone().serve(arrival, stop.clone())));
-        this.door.open(listener, &stop, serve).await;
+        this.limits.open(listener, &stop, serve).await;
     }
 
-    async fn serve(self, arrival: Arrival, stop: CancellationToken) {
+    async fn serve(self, arrival: AcceptedConnection, stop: CancellationToken) {
         let timeout = self.current.load().settings.limits.handshake;
         let identified = tokio::select! {
             biased;
             identified = arrival.identified(Deadline::after(timeout)) => identified,
-            () = given_up(&stop, &self.current) => None,
+            () = request_deadline(&stop, &self.current) => None,
         };
         // The connection counts towards the limits until it is closed.
         let Some((tcp, client, _place)) = identified else { return };
         let (tcp, error_response) = self.exchange(tcp, client, stop).await;
         // The client may be sending a body that is never read.
-        tls::part(tcp, error_response).await;
+        tls::try_close(tcp, error_response).await;
     }
 
     /// Serves one request. Returns the connection and the bytes still to be written to it.
@@ -97,18 +97,18 @@ impl Redirect {
             let response = answer(&request, self.ports);
             self.metrics.answered(request.method().as_str(), response.status().as_u16());
             if response.status().is_client_error() {
-                lines::http_reject(client, "host", response.status().as_u16());
+                log_events::http_reject(client, "host", response.status().as_u16());
             }
             ready(Ok::<_, Infallible>(response))
         });
         let limits = self.current.load().settings.limits;
-        let mut server = http::server(&limits);
+        let mut server = http::http1_builder(&limits);
         // Without a timer hyper ignores the timeout.
         server.keep_alive(false).timer(PauseTimer).header_read_timeout(limits.header_read);
         let mut connection = server.serve_connection(TokioIo::new(tcp), service);
         let outcome = tokio::select! {
             outcome = poll_fn(|cx| connection.poll_without_shutdown(cx)) => outcome,
-            () = given_up(&stop, &self.current) => {
+            () = request_deadline(&stop, &self.current) => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|cx| connection.poll_without_shutdown(cx)).await
             }
@@ -116,8 +116,10 @@ impl Redirect {
         let parts = connection.into_parts();
         let error_response = match outcome {
             // As on the TLS port.
-            Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => http::head_timeout(client, &self.metrics),
-            Err(error) => http::refused(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
+            Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => {
+                http::reject_late_head(client, &self.metrics)
+            }
+            Err(error) => http::reject_head(&error, &parts.read_buf, client, &self.metrics).unwrap_or_default(),
             Ok(()) => &[],
         };
         (parts.io.into_inner(), error_response)

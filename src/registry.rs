@@ -1,5 +1,4 @@
-//! The sessions: those that are live, in the order in which they opened, the last ones that closed, and what has
-//! passed in all of them.
+//! The sessions: the live ones in the order in which they opened, the last ones that closed, and the traffic of all.
 
 mod closed;
 mod events;
@@ -8,90 +7,59 @@ mod live;
 mod testing;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Bound;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use thiserror::Error;
+pub use closed::{ClosedSession, DEFAULT_KEPT};
+pub use events::{Event, EventCursor, EventRing, NextEvent, RING};
+pub use live::{Live, SessionEntry};
 
-pub use closed::{Closed, DEFAULT_KEPT};
-pub use events::{Cursor, Event, Events, RING, Told};
-pub use live::{Live, Opening};
-
-use self::closed::{ClientKey, Clients, Kept};
-use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Control, Ending, Traffic};
+use self::closed::{ClientKey, ClientKeys, Kept};
+use crate::heartbeat::UpstreamLiveness;
+use crate::relay::Control;
+use crate::session::{ConnId, Ending, Traffic};
 
 /// The time after the end of a session in which another one of its client is a reconnect.
 const RECONNECT: Duration = Duration::from_secs(60);
-
-/// Names one session: unique in this process, and unlikely to repeat in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u64);
-
-impl fmt::Display for ConnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// What was given is no session's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a session's name is 16 hexadecimal digits, as ws.open and ws.close write it")]
-pub struct NotAConnId;
-
-impl FromStr for ConnId {
-    type Err = NotAConnId;
-
-    /// Reads what [`Display`](fmt::Display) writes, in digits of either case.
-    fn from_str(text: &str) -> Result<Self, NotAConnId> {
-        // The parser would take a sign.
-        if text.len() != 16 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(NotAConnId);
-        }
-        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAConnId)
-    }
-}
 
 /// All sessions of this process.
 #[derive(Debug)]
 pub struct Registry {
     next: AtomicU64,
-    clients: Clients,
+    clients: ClientKeys,
     sessions: Mutex<Sessions>,
-    events: Events,
+    events: EventRing,
 }
 
-/// What changes together when a session opens or ends, so that nobody sees it twice or not at all.
+/// The state that changes in one step when a session opens or ends, so that each is seen exactly once.
 #[derive(Debug)]
 struct Sessions {
     live: BTreeMap<ConnId, Arc<Live>>,
     closed: Kept,
-    /// What has passed in the sessions that have ended, from clients and from apps.
+    /// The traffic of the sessions that have ended, from clients and from apps.
     ended: (Traffic, Traffic),
 }
 
 /// A session, live or not.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum FoundSession {
     /// It is live.
     Live(Arc<Live>),
-    /// It has closed not long ago.
-    Closed(Arc<Closed>),
+    /// It is among the last that closed.
+    Closed(Arc<ClosedSession>),
 }
 
 impl Registry {
-    /// An empty registry; `seed` gives the upper half of every [`ConnId`].
+    /// Creates an empty registry; `seed` gives the upper half of every [`ConnId`].
     pub fn new(seed: u32) -> Self {
         let sessions = Sessions { live: BTreeMap::new(), closed: Kept::new(DEFAULT_KEPT), ended: Default::default() };
         Self {
             next: AtomicU64::new(u64::from(seed) << 32 | 1),
-            clients: Clients::default(),
+            clients: ClientKeys::default(),
             sessions: Mutex::new(sessions),
-            events: Events::default(),
+            events: EventRing::default(),
         }
     }
 
@@ -102,14 +70,14 @@ impl Registry {
         self
     }
 
-    /// A name for a session that is about to open.
+    /// Returns the id of a session that is about to open.
     pub fn next_id(&self) -> ConnId {
-        ConnId(self.next.fetch_add(1, Ordering::Relaxed))
+        ConnId::new(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Enters a session, and tells of it; it leaves when the returned entry is closed or dropped.
-    pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
-        let pulse = Arc::clone(&opening.pulse);
+    /// Enters a session, and publishes that; it leaves when the returned entry is closed or dropped.
+    pub fn open(self: &Arc<Self>, opening: SessionEntry) -> RegistryEntry {
+        let liveness = Arc::clone(&opening.liveness);
         let live = Arc::new(Live::new(opening));
         let client = self.clients.key_of(&live.facts);
         let mut sessions = self.lock();
@@ -118,38 +86,39 @@ impl Registry {
         drop(sessions);
         self.events.publish(Event::Opened(Arc::clone(&live)));
         let is_reconnect = before.is_some_and(|closed| closed.was_of(&live, RECONNECT));
-        Entry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: pulse }
+        RegistryEntry { live, registry: Arc::clone(self), client, is_reconnect, _pulse: liveness }
     }
 
-    /// How many sessions are live.
+    /// Returns the number of live sessions.
     pub fn len(&self) -> usize {
         self.lock().live.len()
     }
 
-    /// Whether no session is live.
+    /// Returns whether no session is live.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All live sessions, oldest first.
+    /// Returns all live sessions, oldest first.
     pub fn sessions(&self) -> Vec<Arc<Live>> {
         self.lock().live.values().cloned().collect()
     }
 
-    /// The sessions that closed last, newest first.
-    pub fn closed(&self) -> Vec<Arc<Closed>> {
+    /// Returns the sessions that closed last, newest first.
+    pub fn closed(&self) -> Vec<Arc<ClosedSession>> {
         self.lock().closed.newest_first().cloned().collect()
     }
 
-    /// The session that `id` names, if it is live or closed not long ago.
-    pub fn find(&self, id: ConnId) -> Option<Found> {
+    /// Returns the session with this `id`, if it is live or among the last that closed.
+    pub fn find(&self, id: ConnId) -> Option<FoundSession> {
         let sessions = self.lock();
-        let live = sessions.live.get(&id).cloned().map(Found::Live);
-        let closed = || sessions.closed.newest_first().find(|closed| closed.id == id).cloned().map(Found::Closed);
+        let live = sessions.live.get(&id).cloned().map(FoundSession::Live);
+        let closed =
+            || sessions.closed.newest_first().find(|closed| closed.id == id).cloned().map(FoundSession::Closed);
         live.or_else(closed)
     }
 
-    /// What has passed in all sessions since the start, from clients and from apps. Neither ever goes back.
+    /// Returns the traffic of all sessions since the start, from clients and from apps. Neither ever decreases.
     pub fn traffic(&self) -> (Traffic, Traffic) {
         let sessions = self.lock();
         let (mut from_clients, mut from_apps) = sessions.ended;
@@ -161,42 +130,42 @@ impl Registry {
         (from_clients, from_apps)
     }
 
-    /// What happens to sessions, as it happens.
-    pub fn events(&self) -> &Events {
+    /// Returns the events of all sessions.
+    pub fn events(&self) -> &EventRing {
         &self.events
     }
 
-    /// The handles of all live sessions, oldest first.
+    /// Returns the handles of all live sessions, oldest first.
     pub fn all(&self) -> Vec<Arc<Control>> {
         self.lock().live.values().map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// As [`Self::all`], of those with the app that `pulse` is of.
-    pub fn of(&self, pulse: &UpstreamPulse) -> Vec<Arc<Control>> {
+    /// Returns the same as [`Self::all`], of the sessions with the app whose liveness is `liveness`.
+    pub fn of(&self, liveness: &UpstreamLiveness) -> Vec<Arc<Control>> {
         let sessions = self.lock();
-        sessions.live.values().filter(|live| live.belongs_to(pulse)).map(|live| Arc::clone(live.control())).collect()
+        sessions.live.values().filter(|live| live.belongs_to(liveness)).map(|live| Arc::clone(live.control())).collect()
     }
 
-    /// Of the sessions with the app that `pulse` is of and through which it can be heard, the one that opened next after
-    /// `id`, or the oldest one: walking with it takes all in turn.
-    pub fn after(&self, id: Option<ConnId>, pulse: &UpstreamPulse) -> Option<(ConnId, Arc<Control>)> {
+    /// Returns, of the sessions through which the app with the liveness `liveness` can be read, the one that opened next after
+    /// `id`, or the oldest one: repeated calls take all in turn.
+    pub fn after(&self, id: Option<ConnId>, liveness: &UpstreamLiveness) -> Option<(ConnId, Arc<Control>)> {
         let sessions = self.lock();
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         let mut in_turn = sessions.live.range((from, Bound::Unbounded)).chain(sessions.live.iter());
-        let found = in_turn.find(|(_, live)| live.belongs_to(pulse) && live.control().reads_app());
+        let found = in_turn.find(|(_, live)| live.belongs_to(liveness) && live.control().reads_app());
         found.map(|(id, live)| (*id, Arc::clone(live.control())))
     }
 
-    /// Whether the session that `id` names is live, and its app can be heard through it.
+    /// Returns whether the session with this `id` is live, and its app can be read through it.
     pub fn is_open(&self, id: ConnId) -> bool {
         self.lock().live.get(&id).is_some_and(|live| live.control().reads_app())
     }
 
-    /// A session is live no longer, and `passed` is what has passed in it. Returns whether it was.
+    /// Removes a live session, whose traffic is `passed`. Returns whether it was live.
     fn leave(
         &self,
         id: ConnId,
-        closed: Option<(ClientKey, &Arc<Closed>)>,
+        closed: Option<(ClientKey, &Arc<ClosedSession>)>,
         passed: impl FnOnce() -> (Traffic, Traffic),
     ) -> bool {
         let mut sessions = self.lock();
@@ -205,7 +174,7 @@ impl Registry {
         sessions.ended.0 += from_client;
         sessions.ended.1 += from_app;
         let forgotten = closed.and_then(|(client, closed)| sessions.closed.push(client, Arc::clone(closed)));
-        // What is let go is let go behind the lock.
+        // Dropped outside the lock.
         drop(sessions);
         drop((left, forgotten));
         true
@@ -216,38 +185,38 @@ impl Registry {
     }
 }
 
-/// A session's place in the registry.
+/// The entry of a session in the registry.
 #[derive(Debug)]
-pub struct Entry {
+pub struct RegistryEntry {
     live: Arc<Live>,
     registry: Arc<Registry>,
     client: ClientKey,
     is_reconnect: bool,
-    /// Its app is watched for as long as it has sessions.
-    _pulse: Arc<UpstreamPulse>,
+    /// Keeps the monitor of the app running while it has sessions.
+    _pulse: Arc<UpstreamLiveness>,
 }
 
-impl Entry {
-    /// The session.
+impl RegistryEntry {
+    /// Returns the session.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 
-    /// Whether its client had a session that closed in the last minute and is kept still. Two clients with one address and
-    /// one user agent are not told apart.
+    /// Returns whether its client had a session that closed in the last minute and is still kept. Clients with the same
+    /// address and user agent count as one.
     pub fn is_reconnect(&self) -> bool {
         self.is_reconnect
     }
 
-    /// Where it is entered.
+    /// Returns the registry in which it is entered.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
-    /// The session has ended: it leaves, is kept among the closed ones, and told of. Once is enough.
-    pub fn close(&self, ending: Ending) -> Arc<Closed> {
+    /// Moves the session to the closed ones, and publishes that. Further calls change nothing.
+    pub fn close(&self, ending: Ending) -> Arc<ClosedSession> {
         let passed = (ending.from_client, ending.from_upstream);
-        let closed = Arc::new(Closed::new(&self.live, ending));
+        let closed = Arc::new(ClosedSession::new(&self.live, ending));
         if self.registry.leave(self.live.id, Some((self.client, &closed)), || passed) {
             self.registry.events.publish(Event::Closed(Arc::clone(&closed)));
         }
@@ -255,8 +224,8 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
-    /// A session that is dropped before its end leaves no trace but what has passed in it.
+impl Drop for RegistryEntry {
+    /// Removes a session that is dropped before its end; only its traffic is kept.
     fn drop(&mut self) {
         self.live.control().retire();
         self.registry.leave(self.live.id, None, || self.live.control().traffic());

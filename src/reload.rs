@@ -1,5 +1,5 @@
-//! The configuration, loaded anew while the process runs: whole or not at all, at a signal, when asked to, and when its
-//! files have changed.
+//! Reloads of the configuration while the process runs: atomic, on a signal, on request, and when its files have
+//! changed.
 
 mod certificates;
 mod source;
@@ -13,31 +13,31 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-pub use source::{LoadError, Opened, Source};
+pub use source::{ConfigSource, LoadError, LoadedConfig};
 
-use self::source::Failure;
-use crate::config::watch::{Cadence, Cause, Snapshot, Stirs, due};
-use crate::config::{Settings, Shown};
+use self::source::LoadFailure;
+use crate::config::watch::{Cadence, ChangeSource, Snapshot, WatchEvent, due};
+use crate::config::{EffectiveConfig, Settings};
 use crate::drain::Hangups;
-use crate::generation::{Current, Generation};
-use crate::telemetry::Levels;
+use crate::generation::{CurrentGeneration, Generation};
+use crate::telemetry::LevelHandle;
 use crate::telemetry::metrics::Metrics;
 
-/// How a reload came out.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadResult {
-    /// Everything is as it was.
+    /// The configuration is the same as before.
     Unchanged,
-    /// What was found is in force.
+    /// The new configuration is in force.
     Applied,
-    /// It is, but for what only a restart can change.
+    /// The new configuration is in force, except for keys that need a restart.
     Partial,
-    /// It cannot be used: what was in force still is.
+    /// The new configuration could not be loaded; the former one stays in force.
     Failed,
 }
 
 impl ReloadResult {
-    /// The word for logs and answers.
+    /// Returns the label for logs and API responses.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
@@ -47,72 +47,72 @@ impl ReloadResult {
         }
     }
 
-    /// The word for metrics.
+    /// Returns the label value in metrics.
     fn counted_as(self) -> &'static str {
         if self == Self::Applied { "ok" } else { self.as_str() }
     }
 }
 
-/// What has come of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// In a word.
+pub struct ReloadOutcome {
+    /// The result in one word.
     pub result: ReloadResult,
-    /// The generation that is in force now.
+    /// The number of the generation in force.
     pub generation: u64,
-    /// The keys that say something else than what is in force, and wait for a restart.
+    /// The keys whose new values need a restart.
     pub requires_restart: Vec<Box<str>>,
-    /// Why it failed, in one line.
+    /// The error of a failed reload, in one line.
     pub error: Option<String>,
 }
 
-/// What is in force, and how the last reload came out.
+/// The state of the configuration: the generation in force and the last reload.
 #[derive(Clone, Debug)]
-pub struct Status {
-    /// The number of the generation.
+pub struct ConfigStatus {
+    /// The number of the generation in force.
     pub generation: u64,
-    /// When a load, that of the start among them, last succeeded.
+    /// The time of the last successful load, including that of the start.
     pub last_success_at: Option<SystemTime>,
-    /// Why the last one failed, in one line; `None` if it did not.
+    /// The error of the last load, in one line; `None` if it succeeded.
     pub last_error: Option<String>,
-    /// The settings in force: what waits for a restart is as it was.
+    /// The settings in force; keys that need a restart have their former values.
     pub settings: Arc<Settings>,
-    /// The configuration as it was last loaded, for people.
-    pub shown: Arc<Shown>,
+    /// The last loaded configuration, in the form of `config show`.
+    pub shown: Arc<EffectiveConfig>,
 }
 
-/// The handle of reloads: whoever holds a clone may ask for one.
+/// A handle to request reloads.
 #[derive(Clone, Debug)]
 pub struct Reloader {
-    asks: mpsc::UnboundedSender<oneshot::Sender<Outcome>>,
-    status: Arc<Mutex<Status>>,
+    requests: mpsc::UnboundedSender<oneshot::Sender<ReloadOutcome>>,
+    status: Arc<Mutex<ConfigStatus>>,
 }
 
 impl Reloader {
-    /// Loads the configuration anew, and tells what has come of it.
-    pub async fn reload(&self) -> Outcome {
+    /// Reloads the configuration and returns the outcome. The result is `Failed` too when the process is about to exit.
+    pub async fn reload(&self) -> ReloadOutcome {
         let (answer, answered) = oneshot::channel();
-        // Nobody there to ask and nobody to answer are the same.
-        let _ = self.asks.send(answer);
-        answered.await.unwrap_or_else(|_| Outcome {
+        // A closed channel drops `answer`, which `answered` reports below.
+        let _ = self.requests.send(answer);
+        answered.await.unwrap_or_else(|_| ReloadOutcome {
             result: ReloadResult::Failed,
             generation: self.status().generation,
             requires_restart: Vec::new(),
-            error: Some("the proxy is about to end and reloads nothing more".to_owned()),
+            error: Some("the proxy is shutting down and reloads nothing more".to_owned()),
         })
     }
 
-    /// What is in force, and how the last reload came out.
-    pub fn status(&self) -> Status {
+    /// Returns the generation in force and the outcome of the last reload.
+    pub fn status(&self) -> ConfigStatus {
         lock(&self.status).clone()
     }
 }
 
-fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+fn lock(status: &Mutex<ConfigStatus>) -> MutexGuard<'_, ConfigStatus> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why the configuration is loaded.
+/// The trigger of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     File,
@@ -132,47 +132,47 @@ impl Trigger {
     }
 }
 
-/// Does the reloads of a process, one after the other.
+/// The task that reloads the configuration, one reload at a time.
 #[derive(Debug)]
 pub(crate) struct Driver<S> {
-    source: Arc<Source>,
-    /// Away in another thread while it is armed.
+    source: Arc<ConfigSource>,
+    /// The file watch; a default value while another thread arms it.
     stirs: S,
     cadence: Cadence,
-    current: Arc<Current>,
-    levels: Option<Levels>,
+    current: Arc<CurrentGeneration>,
+    levels: Option<LevelHandle>,
     metrics: Arc<Metrics>,
-    asks: mpsc::UnboundedReceiver<oneshot::Sender<Outcome>>,
-    status: Arc<Mutex<Status>>,
-    /// What the files held at the last load that succeeded.
+    requests: mpsc::UnboundedReceiver<oneshot::Sender<ReloadOutcome>>,
+    status: Arc<Mutex<ConfigStatus>>,
+    /// The content of the files at the last successful load.
     loaded: Snapshot,
-    /// What they held at the last load.
+    /// The content of the files at the last load.
     tried: Snapshot,
-    /// Looking at files may take its time, and on a file system that does not answer it never ends. This thread has
-    /// signals to listen to.
+    /// The tasks that access files. They block, forever on a file system that does not respond, and this thread must
+    /// keep handling signals.
     blocking: TaskTracker,
 }
 
-impl<S: Stirs + Default + Send + 'static> Driver<S> {
-    /// Follows `source`, of which `loaded` and `shown` are what `current` was made of.
+impl<S: ChangeSource + Default + Send + 'static> Driver<S> {
+    /// Returns the driver of `source` and its handle; `current` was built from `loaded` and `shown`.
     pub(crate) fn new(
-        source: Source,
-        (loaded, shown): (Snapshot, Shown),
+        source: ConfigSource,
+        (loaded, shown): (Snapshot, EffectiveConfig),
         stirs: S,
-        current: &Arc<Current>,
-        levels: Option<Levels>,
+        current: &Arc<CurrentGeneration>,
+        levels: Option<LevelHandle>,
         metrics: &Arc<Metrics>,
     ) -> (Self, Reloader) {
-        let (ask, asks) = mpsc::unbounded_channel();
+        let (request, requests) = mpsc::unbounded_channel();
         let generation = current.load_full();
-        let status = Arc::new(Mutex::new(Status {
+        let status = Arc::new(Mutex::new(ConfigStatus {
             generation: generation.number,
             last_success_at: Some(SystemTime::now()),
             last_error: None,
             settings: Arc::clone(&generation.settings),
             shown: Arc::new(shown),
         }));
-        let reloader = Reloader { asks: ask, status: Arc::clone(&status) };
+        let reloader = Reloader { requests: request, status: Arc::clone(&status) };
         let driver = Self {
             source: Arc::new(source),
             stirs,
@@ -180,7 +180,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             current: Arc::clone(current),
             levels,
             metrics: Arc::clone(metrics),
-            asks,
+            requests,
             status,
             tried: loaded.clone(),
             loaded,
@@ -189,25 +189,25 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         (driver, reloader)
     }
 
-    /// Reloads whenever there is a reason to, for as long as the future is polled.
+    /// Reloads at every trigger, for as long as the future is polled.
     pub(crate) async fn drive(mut self, mut hangups: Hangups) -> Infallible {
         loop {
-            // What has changed before the watch was armed makes no stir.
-            let is_stirred = self.arm().await;
+            // The watch reports no change made before it was armed.
+            let has_changed = self.arm().await;
             let looked = Instant::now();
             tokio::select! {
-                Some(answer) = self.asks.recv() => {
+                Some(answer) = self.requests.recv() => {
                     let outcome = self.reload(Trigger::Admin).await;
-                    // Who asked may have gone.
+                    // The requester may have gone.
                     let _ = answer.send(outcome);
                 }
                 () = hangups.next() => drop(self.reload(Trigger::Signal).await),
-                cause = due(&mut self.stirs, self.cadence, looked, is_stirred) => self.look(cause).await,
+                cause = due(&mut self.stirs, self.cadence, looked, has_changed) => self.look(cause).await,
             }
         }
     }
 
-    /// Watches where the files lie now; then says whether they hold something else than when they were last loaded.
+    /// Arms the watch on the present locations of the files. Returns whether they have changed since the last load.
     async fn arm(&mut self) -> bool {
         let (mut stirs, tried) = (mem::take(&mut self.stirs), self.tried.clone());
         let arm = move || {
@@ -215,34 +215,34 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             let has_changed = tried.again() != tried;
             (stirs, has_changed)
         };
-        // The panic has been logged; what is looked at now and then needs no watch.
+        // After a panic, which has been logged, there is no watch, but the files are still polled.
         let (stirs, has_changed) = self.blocking.spawn_blocking(arm).await.unwrap_or_default();
         self.stirs = stirs;
         has_changed
     }
 
-    /// Reloads if the files hold something else than when they were last loaded, or if that failed a while ago.
-    async fn look(&mut self, cause: Cause) {
+    /// Reloads if the files have changed since the last load, or, on a poll, if that load failed.
+    async fn look(&mut self, cause: WatchEvent) {
         let tried = self.tried.clone();
         let look = move || tried.again() != tried;
         let has_changed = self.blocking.spawn_blocking(look).await.unwrap_or_default();
         let has_failed = lock(&self.status).last_error.is_some();
         match cause {
             _ if has_changed => drop(self.reload(Trigger::File).await),
-            Cause::Poll if has_failed => drop(self.reload(Trigger::Poll).await),
-            Cause::Poll | Cause::Stir => {}
+            WatchEvent::Poll if has_failed => drop(self.reload(Trigger::Poll).await),
+            WatchEvent::Poll | WatchEvent::Stir => {}
         }
     }
 
-    async fn reload(&mut self, trigger: Trigger) -> Outcome {
+    async fn reload(&mut self, trigger: Trigger) -> ReloadOutcome {
         let (source, known) = (Arc::clone(&self.source), self.tried.clone());
         let opened = self.blocking.spawn_blocking(move || source.reopen(&known)).await;
-        let opened = opened.unwrap_or_else(|_| Err(Failure::new(LoadError::Panicked, self.tried.clone())));
+        let opened = opened.unwrap_or_else(|_| Err(LoadFailure::new(LoadError::Panicked, self.tried.clone())));
         let outcome = match opened.and_then(|opened| self.apply(opened)) {
             Ok(outcome) => outcome,
-            Err(Failure { error, found }) => {
+            Err(LoadFailure { error, found }) => {
                 self.tried = found;
-                Outcome {
+                ReloadOutcome {
                     result: ReloadResult::Failed,
                     generation: self.current.load().number,
                     requires_restart: Vec::new(),
@@ -250,13 +250,14 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
                 }
             }
         };
-        self.tell(trigger, &outcome);
+        self.report(trigger, &outcome);
         outcome
     }
 
-    /// Puts in force what was read, as far as a process can change while it runs.
-    fn apply(&mut self, opened: Opened) -> Result<Outcome, Failure> {
-        let Opened { mut settings, shown, terms, apps, snapshot } = opened;
+    /// Puts the settings in force that can change without a restart. Fails when the TLS configuration cannot be
+    /// renewed.
+    fn apply(&mut self, opened: LoadedConfig) -> Result<ReloadOutcome, LoadFailure> {
+        let LoadedConfig { mut settings, shown, terms, apps, snapshot } = opened;
         let before = self.current.load_full();
         let requires_restart = settings.follow(&before.settings);
         let has_changed = |file: &std::path::Path| snapshot.has_changed(file, &self.loaded);
@@ -265,9 +266,9 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             (*before).clone()
         } else {
             let terminator = match (&before.terminator, terms) {
-                (Some(terminator), Some(terms)) => {
-                    Some(Arc::new(terminator.renewed(terms).map_err(|error| Failure::new(error, snapshot.clone()))?))
-                }
+                (Some(terminator), Some(terms)) => Some(Arc::new(
+                    terminator.renewed(terms).map_err(|error| LoadFailure::new(error, snapshot.clone()))?,
+                )),
                 // A change of the mode waits for a restart.
                 (terminator, _) => terminator.clone(),
             };
@@ -289,7 +290,7 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
         drop(status);
         self.loaded = snapshot.clone();
         self.tried = snapshot;
-        Ok(Outcome { result, generation: generation.number, requires_restart, error: None })
+        Ok(ReloadOutcome { result, generation: generation.number, requires_restart, error: None })
     }
 
     fn publish(&self, before: &Generation, generation: Generation) {
@@ -300,25 +301,25 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
             levels.set(&published.settings.log.level);
         }
         if published.certificates() != before.certificates() {
-            certificates::tell(published.certificates(), &self.metrics);
+            certificates::report(published.certificates(), &self.metrics);
         }
     }
 
-    fn tell(&self, trigger: Trigger, outcome: &Outcome) {
-        let Outcome { result, generation, requires_restart, error } = outcome;
+    fn report(&self, trigger: Trigger, outcome: &ReloadOutcome) {
+        let ReloadOutcome { result, generation, requires_restart, error } = outcome;
         let has_succeeded = *result != ReloadResult::Failed;
         self.metrics.reloaded(result.counted_as(), has_succeeded);
-        let told_before = {
+        let reported_before = {
             let mut status = lock(&self.status);
             if has_succeeded {
                 status.last_success_at = Some(SystemTime::now());
             }
             mem::replace(&mut status.last_error, error.clone())
         };
-        let is_repeated = trigger == Trigger::Poll && told_before == *error;
+        let is_repeated = trigger == Trigger::Poll && reported_before == *error;
         let (trigger, result) = (trigger.as_str(), result.as_str());
         match error {
-            // It was tried again, and nobody has mended it.
+            // The same error as at the last attempt.
             Some(error) if is_repeated => {
                 tracing::debug!(trigger, generation, error, "config.reload_failed");
             }
@@ -332,11 +333,10 @@ impl<S: Stirs + Default + Send + 'static> Driver<S> {
     }
 }
 
-/// Tells of the certificates that are shown from the start.
-pub(crate) fn tell_certificates(current: &Current, metrics: &Metrics) {
-    certificates::tell(current.load().certificates(), metrics);
+/// Reports the certificates in force at the start, in the log and in metrics.
+pub(crate) fn report_certificates(current: &CurrentGeneration, metrics: &Metrics) {
+    certificates::report(current.load().certificates(), metrics);
 }
 
 #[cfg(test)]
-#[path = "reload/tests.rs"]
 mod tests;

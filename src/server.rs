@@ -17,25 +17,26 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{self, Accept, Door};
+use crate::accept::{self, Accept, ListenerLimits};
 use crate::admin;
-use crate::config::watch::{Folders, Snapshot};
-use crate::config::{AdminSocket, Settings, Shown};
+use crate::config::watch::{FileWatch, Snapshot};
+use crate::config::{AdminSocket, EffectiveConfig, Settings};
+use crate::connection_limits::ConnectionLimiter;
 use crate::descriptors;
-use crate::drain::{self, Outcome, Phase, Plan, Shutdown};
-use crate::gate::Gate;
-use crate::generation::{Current, Generation};
+use crate::drain::{self, DrainPhase, Plan, Shutdown, WorkOutcome};
+use crate::generation::{CurrentGeneration, Generation};
 use crate::http::{self, Peer};
 use crate::redirect::{Ports, Redirect};
 use crate::registry::Registry;
-use crate::relay::{Abort, Order};
-use crate::reload::{self, Driver, Opened, Reloader, Source};
-use crate::suspension::watched;
-use crate::telemetry::Levels;
+use crate::relay::SessionOrder;
+use crate::reload::{self, ConfigSource, Driver, LoadedConfig, Reloader};
+use crate::session::Abort;
+use crate::suspension::with_pause_record;
+use crate::telemetry::LevelHandle;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otel::Spans;
-use crate::tls::{ClientLeg, Terminator, Terms};
-use crate::upstream::{Apps, Unusable, pulse};
+use crate::tls::{ClientLeg, ServerConfigs, Terminator};
+use crate::upstream::{AppSet, Unusable, liveness_monitor};
 
 pub use error::{RunError, StartError};
 
@@ -44,11 +45,11 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A proxy with open ports that does not accept yet: clients wait in the kernel's queue.
 pub struct Server {
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
-    admin: admin::Bound,
+    admin: admin::BoundListeners,
     dev: Option<OnUnreachable>,
     follows: Option<Follows>,
 }
@@ -58,9 +59,9 @@ type OnUnreachable = Box<dyn FnOnce(&Unusable) + Send>;
 
 /// The configuration source that a server follows through reloads.
 struct Follows {
-    source: Source,
-    loaded: (Snapshot, Shown),
-    levels: Levels,
+    source: ConfigSource,
+    loaded: (Snapshot, EffectiveConfig),
+    levels: LevelHandle,
 }
 
 /// The listeners of one worker.
@@ -71,11 +72,11 @@ struct Listeners {
 
 /// The state shared by all workers.
 struct Shared {
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     spans: Spans,
-    gate: Arc<Gate>,
+    gate: Arc<ConnectionLimiter>,
     ports: Ports,
     shutdown: Shutdown,
     startup: Arc<admin::Startup>,
@@ -87,8 +88,8 @@ impl Server {
     /// # Errors
     ///
     /// A [`StartError`] for a port that cannot be opened, an app that cannot be set up, or unusable TLS settings.
-    pub fn bind(settings: Settings, terms: impl Into<Terms>) -> Result<Self, StartError> {
-        let apps = Apps::open(&settings, Instant::now())?;
+    pub fn bind(settings: Settings, terms: impl Into<ServerConfigs>) -> Result<Self, StartError> {
+        let apps = AppSet::open(&settings, Instant::now())?;
         Self::with_apps(settings, Some(terms.into()), apps)
     }
 
@@ -98,13 +99,13 @@ impl Server {
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
-    pub fn follow(source: Source, opened: Opened, levels: Levels) -> Result<Self, StartError> {
-        let Opened { settings, shown, terms, apps, snapshot } = opened;
+    pub fn with_reloads(source: ConfigSource, opened: LoadedConfig, levels: LevelHandle) -> Result<Self, StartError> {
+        let LoadedConfig { settings, shown, terms, apps, snapshot } = opened;
         let server = Self::with_apps(settings, terms, apps)?;
         Ok(Self { follows: Some(Follows { source, loaded: (snapshot, shown), levels }), ..server })
     }
 
-    fn with_apps(settings: Settings, terms: Option<Terms>, apps: Apps) -> Result<Self, StartError> {
+    fn with_apps(settings: Settings, terms: Option<ServerConfigs>, apps: AppSet) -> Result<Self, StartError> {
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, "listen.address", workers)?;
@@ -115,7 +116,7 @@ impl Server {
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
         let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
-        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
         Ok(Self { current, address, redirect, listeners, admin, dev: None, follows: None })
     }
 
@@ -188,7 +189,7 @@ impl Server {
         let counted = Arc::clone(&registry);
         metrics.observe_traffic(move || counted.traffic());
         let open_files = descriptors::raise_limit();
-        let gate = Gate::new(Arc::clone(&self.current), Arc::clone(&metrics));
+        let gate = ConnectionLimiter::new(self.current.limits(), Arc::clone(&metrics));
         let shared = Arc::new(Shared {
             gate: Arc::new(gate.with_automatic(descriptors::divide(&self.current.load().settings, open_files))),
             ports: Ports { plain: self.redirect.map_or(0, |address| address.port()), tls: self.address.port() },
@@ -205,12 +206,12 @@ impl Server {
             announce().map_err(RunError::Announce)?;
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Set before the metrics can be requested.
-            reload::tell_certificates(&shared.current, &shared.metrics);
+            reload::report_certificates(&shared.current, &shared.metrics);
             let (health, socket) = (self.admin.health_address(), self.admin.admin_address().cloned());
             let workers = self.listeners.len();
             // A supervisor may act on this line at once and request the readiness endpoint.
             let listening = async {
-                shared.startup.over().await;
+                shared.startup.completed().await;
                 tracing::info!(
                     address = %self.address,
                     redirect = self.redirect.map(tracing::field::display),
@@ -234,7 +235,7 @@ impl Server {
                 never = listening => match never {},
                 never = reloads => match never {},
                 never = update_plan(&shared) => match never {},
-                never = pulse::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
+                never = liveness_monitor::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = keep_drain_metric(&shared) => match never {},
                 never = record_pauses(&shared) => match never {},
                 never = report_unreachable(&shared, self.dev) => match never {},
@@ -275,7 +276,7 @@ fn reloads(
     let (reloads, reloader) = match follows {
         Some(Follows { source, loaded, levels }) => {
             let hangups = shared.shutdown.hangups()?;
-            let stirs = Folders::default();
+            let stirs = FileWatch::default();
             let (driver, reloader) = Driver::new(source, loaded, stirs, &shared.current, Some(levels), &shared.metrics);
             (Some(driver.drive(hangups)), Some(reloader))
         }
@@ -326,7 +327,7 @@ async fn report_unreachable(shared: &Shared, unreachable: Option<OnUnreachable>)
 /// Records pauses of this thread once a drain has begun, as its only deadlines are those of the drain.
 async fn record_pauses(shared: &Shared) -> Infallible {
     shared.shutdown.announced().await;
-    watched(std::future::pending()).await
+    with_pause_record(std::future::pending()).await
 }
 
 /// Waits for the workers through the phases of the drain, and aborts what does not end in time.
@@ -337,23 +338,23 @@ async fn supervise(shared: &Shared, ends: Vec<oneshot::Receiver<Result<(), io::E
     let outcome = drain::supervise(&shared.shutdown, &shared.registry, &mut work).await;
     let left = shared.registry.len();
     match outcome {
-        Outcome::Ended(Ok(_)) => {}
-        Outcome::Ended(Err(error)) => {
+        WorkOutcome::Ended(Ok(_)) => {}
+        WorkOutcome::Ended(Err(error)) => {
             shared.shutdown.abort();
             return Err(error);
         }
-        Outcome::OutOfTime => {
+        WorkOutcome::OutOfTime => {
             tracing::warn!(phase = "draining", sessions = left, "drain out of time");
-            shared.shutdown.cut();
+            shared.shutdown.abort_remaining();
             release(work).await;
         }
-        Outcome::Aborted => {
+        WorkOutcome::Aborted => {
             tracing::warn!(phase = "aborting", sessions = left, "drain aborted");
             release(work).await;
             return Err(RunError::Aborted);
         }
     }
-    shared.shutdown.settle().await;
+    shared.shutdown.finish().await;
     Ok(())
 }
 
@@ -392,14 +393,14 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let runtime = runtime()?;
-    let result = runtime.block_on(watched(async {
+    let result = runtime.block_on(with_pause_record(async {
         let listener = TcpListener::from_std(listeners.tls)?;
         let plain = listeners.redirect.map(TcpListener::from_std).transpose()?;
         let tracker = TaskTracker::new();
         let draining = shared.shutdown.draining().clone();
         let next = stage(shared, tracker.clone(), draining.clone());
         let accept = accept_stage(shared, &tracker);
-        shared.startup.one_accepts();
+        shared.startup.worker_ready();
         let redirect = async {
             if let Some(plain) = plain {
                 redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
@@ -412,7 +413,7 @@ where
             () = shared.shutdown.aborting().cancelled() => {
                 // Each remaining session is reset and logs its end; remaining requests are dropped.
                 for session in shared.registry.all() {
-                    session.give(Order::Abort(Abort::Drain));
+                    session.give(SessionOrder::Abort(Abort::Drain));
                 }
                 let _ = tokio::time::timeout(ABORT_GRACE / 2, tracker.wait()).await;
             }
@@ -426,7 +427,7 @@ where
 
 fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
     Accept {
-        door: door(shared, shared.current.load().terminator.is_some()),
+        limits: listener_limits(shared, shared.current.load().terminator.is_some()),
         current: Arc::clone(&shared.current),
         metrics: Arc::clone(&shared.metrics),
         tracker: tracker.clone(),
@@ -435,7 +436,7 @@ fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
 
 fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     Redirect {
-        door: door(shared, false),
+        limits: listener_limits(shared, false),
         current: Arc::clone(&shared.current),
         ports: shared.ports,
         metrics: Arc::clone(&shared.metrics),
@@ -443,8 +444,8 @@ fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
     }
 }
 
-fn door(shared: &Shared, handshakes: bool) -> Door {
-    Door { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
+fn listener_limits(shared: &Shared, handshakes: bool) -> ListenerLimits {
+    ListenerLimits { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
 }
 
 /// Opens one listener per worker on a port, and returns its address with them.
@@ -474,11 +475,10 @@ fn log_totals(shared: &Shared, uptime: Duration) {
         rejections = totals.rejections,
         upstream_errors = totals.upstream_errors,
         upstream_missed = totals.upstream_missed,
-        clean = shared.shutdown.phase() == Phase::Drained,
+        clean = shared.shutdown.phase() == DrainPhase::Drained,
         "stopped"
     );
 }
 
 #[cfg(test)]
-#[path = "server_tests.rs"]
 mod tests;

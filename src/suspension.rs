@@ -9,7 +9,7 @@
 //! - The first pause within the span of a deadline restarts the span after the pause; each later pause is added to it.
 //!
 //! The lateness of a timer does not reveal a pause that ends just before the timer's instant. Each worker therefore
-//! records its pauses by a coarse tick ([`watched`]). A thread without a record has no pauses: under tokio's paused
+//! records its pauses by a coarse tick ([`with_pause_record`]). A thread without a record has no pauses: under tokio's paused
 //! clock, as in simulations, all of this behaves like tokio's own timers.
 
 mod expiry;
@@ -38,7 +38,7 @@ pub struct Deadline {
     since: Instant,
     limit: Duration,
     /// The minimum time left after the first pause.
-    anew: Duration,
+    minimum: Duration,
 }
 
 impl Deadline {
@@ -49,7 +49,7 @@ impl Deadline {
 
     /// Returns the end of a span of `limit` that began at `since`.
     pub fn since(since: Instant, limit: Duration) -> Self {
-        Self { since, limit, anew: limit }
+        Self { since, limit, minimum: limit }
     }
 
     /// Returns the fixed instant `at`, which no pause moves: for timers that compute their deadlines when they fire.
@@ -59,14 +59,14 @@ impl Deadline {
 
     /// Sets the minimum time left after the first pause, in place of the whole span.
     #[must_use]
-    pub fn anew(self, anew: Duration) -> Self {
-        Self { anew, ..self }
+    pub fn with_min_after_pause(self, minimum: Duration) -> Self {
+        Self { minimum, ..self }
     }
 
     /// Returns the instant of the deadline, with all pauses known by now.
     pub fn at(&self) -> Instant {
         RECORD.with_borrow(|record| match record {
-            Some(record) => record.deadline(self, Instant::now()),
+            Some(record) => record.deadline(self.since, self.limit, self.minimum, Instant::now()),
             None => self.since + self.limit,
         })
     }
@@ -78,7 +78,7 @@ pub fn paused_since(since: Instant) -> Duration {
 }
 
 /// Runs `work`, the whole of a thread's work, with a record of its pauses.
-pub async fn watched<T>(work: impl Future<Output = T>) -> T {
+pub async fn with_pause_record<T>(work: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
         never = tick() => match never {},
@@ -136,7 +136,7 @@ impl Credit {
     }
 
     /// Takes `amount` from the credit; returns whether the credit covered it.
-    pub fn draw(&mut self, amount: Duration, now: Instant) -> bool {
+    pub fn take(&mut self, amount: Duration, now: Instant) -> bool {
         self.left += paused_since(self.counted);
         self.counted = self.counted.max(now);
         let covered = self.left >= amount;
@@ -148,5 +148,4 @@ impl Credit {
 }
 
 #[cfg(test)]
-#[path = "suspension/tests.rs"]
 mod tests;

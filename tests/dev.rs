@@ -1,56 +1,42 @@
 //! `pulsegate dev` as a process: the certificate, the page, the echo, and the end of a silent client.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use pulsegate::tls::client::{Client, HandshakeError, Stream, Trust};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use pulsegate::tls::client::{ConnectorError, Stream, TlsClient, Trust};
+use pulsegate_test_kit::process::{Finished, OutputLine, OutputStream, Process};
+use pulsegate_test_kit::wait::wait_for;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// Longer than any of this takes on a machine that is busy with other things.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-async fn within<F: Future>(what: &str, work: F) -> F::Output {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what}: nothing within {DEADLINE:?}"))
-}
+use crate::PULSEGATE;
 
 /// A running `pulsegate dev`.
 struct Dev {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    stderr: Lines<BufReader<ChildStderr>>,
-    /// What it printed before it began to serve.
+    process: Process,
+    /// The text that it prints before it serves.
     guide: String,
     port: u16,
     authority: PathBuf,
 }
 
 impl Dev {
-    /// Starts it and reads what it has to say.
+    /// Starts it and reads its guide.
     async fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments);
-        let mut stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut guide = String::new();
-        while !guide.contains("Ctrl-C ends it") {
-            let line = within("the guide", stdout.next_line()).await.expect("UTF-8");
-            guide += &line.unwrap_or_else(|| panic!("it ended after {guide}"));
-            guide.push('\n');
-        }
+        let process = Process::start_without_input("pulsegate dev", &mut command(arguments));
+        process.line("the guide", |line| line.text.contains("Ctrl-C ends it")).await;
+        let guide = process.text_of(OutputStream::Stdout);
         let port = word_after(&guide, "https://localhost:").trim_end_matches('/').parse().expect("a port");
         let authority = PathBuf::from(word_after(&guide, "curl --cacert "));
-        Self { child, stdout, stderr, guide, port, authority }
+        Self { process, guide, port, authority }
     }
 
-    async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, HandshakeError> {
+    async fn connect(&self, trust: &Trust, name: &str) -> Result<Stream<TcpStream>, ConnectorError> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens");
-        within("a handshake", Client::new(trust, None).expect("authorities").handshake(name, tcp)).await
+        wait_for("a handshake", TlsClient::new(trust, None).expect("authorities").handshake(name, tcp)).await
     }
 
     async fn trusted(&self) -> Stream<TcpStream> {
@@ -60,58 +46,32 @@ impl Dev {
     async fn websocket(&self) -> WebSocketStream<Stream<TcpStream>> {
         let url = word_after(&self.guide, "WebSocket  ");
         let stream = self.trusted().await;
-        within("the upgrade", Box::pin(client_async(url, stream))).await.expect("upgraded").0
+        wait_for("the upgrade", Box::pin(client_async(url, stream))).await.expect("upgraded").0
     }
 
-    /// The next line of the log that contains `part`; what was passed over is shown if none comes.
-    async fn log_line(&mut self, part: &str) -> String {
-        let mut passed = String::new();
-        loop {
-            match timeout(DEADLINE, self.stderr.next_line()).await {
-                Ok(Ok(Some(line))) if line.contains(part) => return line,
-                Ok(Ok(Some(line))) => passed = passed + &line + "\n",
-                other => panic!("no {part:?} in the log, but {other:?} after\n{passed}"),
-            }
-        }
+    /// Waits for a line of the log that contains `part`.
+    async fn log_line(&self, part: &str) -> String {
+        let is_it = |line: &OutputLine| line.stream == OutputStream::Stderr && line.text.contains(part);
+        self.process.line(part, is_it).await.text
     }
 
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("running").to_string();
-        let status = std::process::Command::new("kill").args([name, &pid]).status().expect("kill runs");
-        assert!(status.success());
-    }
-
-    /// Ends it as Ctrl-C does; its last words.
-    async fn interrupt(mut self) -> (ExitStatus, String) {
-        self.signal("-INT");
-        let mut words = String::new();
-        let drained = async {
-            while let Ok(Some(line)) = self.stderr.next_line().await {
-                words = format!("{words}{line}\n");
-            }
-            while let Ok(Some(_)) = self.stdout.next_line().await {}
-            self.child.wait().await.expect("waited for")
-        };
-        (within("its end", drained).await, words)
-    }
-
-    /// [`Self::interrupt`] where it must end well.
+    /// Ends it as Ctrl-C does; fails unless it exits with 0 and in time.
     async fn end(self) {
-        let (status, words) = self.interrupt().await;
-        assert!(status.success() && !words.contains("out of time"), "{status}: {words}");
+        self.process.interrupt();
+        let finished = self.process.finish().await;
+        assert!(finished.code == Some(0) && !finished.err.contains("out of time"), "{finished:#?}");
     }
 }
 
-fn command(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate"))
-        .arg("dev")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts")
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PULSEGATE);
+    command.arg("dev").args(arguments);
+    command
+}
+
+/// Runs `pulsegate dev` in a case that it must refuse.
+async fn refused(arguments: &[&str]) -> Finished {
+    Process::run("pulsegate dev", &mut command(arguments)).await
 }
 
 fn word_after<'t>(text: &'t str, mark: &str) -> &'t str {
@@ -124,7 +84,7 @@ async fn get(mut stream: Stream<TcpStream>, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = Vec::new();
-    within("an answer", stream.read_to_end(&mut answer)).await.expect("read");
+    wait_for("an answer", stream.read_to_end(&mut answer)).await.expect("read");
     String::from_utf8(answer).expect("UTF-8")
 }
 
@@ -147,36 +107,35 @@ async fn the_page_and_the_echo_are_served_behind_a_certificate_that_can_be_trust
     let mut socket = dev.websocket().await;
     for message in [Message::from("text"), Message::from(vec![0_u8; 70_000])] {
         socket.send(message.clone()).await.expect("sent");
-        assert_eq!(within("the echo", socket.next()).await.expect("open").expect("a frame"), message);
+        assert_eq!(wait_for("the echo", socket.next()).await.expect("open").expect("a frame"), message);
     }
 
     let authority = dev.authority.clone();
     assert!(authority.exists());
-    dev.signal("-INT");
-    let close = within("a Close", socket.next()).await.expect("open").expect("a frame");
+    dev.process.interrupt();
+    let close = wait_for("a Close", socket.next()).await.expect("open").expect("a frame");
     let Message::Close(Some(frame)) = close else { panic!("{close:?}") };
     assert_eq!(u16::from(frame.code), 1012, "service restart");
-    while within("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
-    let mut dev = dev;
-    assert!(within("its end", dev.child.wait()).await.expect("waited for").success());
+    while wait_for("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
+    assert_eq!(dev.process.finish().await.code, Some(0));
     assert!(!authority.exists(), "nothing is left behind");
 }
 
 #[tokio::test]
 async fn a_client_that_falls_silent_is_gone_from_both_legs() {
-    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "300ms", "--timeout", "300ms"]).await;
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "300ms", "--timeout", "300ms"]).await;
     let mut socket = dev.websocket().await;
     // Pings are answered by reading; this client does not read.
     let close = dev.log_line("app.close").await;
     assert!(close.contains("4408") && close.contains("heartbeat timeout"), "{close}");
-    // The ping comes first, having waited in the client's kernel.
-    let farewell = loop {
-        match within("a Close", socket.next()).await.expect("open").expect("a frame") {
+    // The ping comes first: it has waited in the client's kernel.
+    let message = loop {
+        match wait_for("a Close", socket.next()).await.expect("open").expect("a frame") {
             Message::Ping(_) => {}
             other => break other,
         }
     };
-    let Message::Close(Some(frame)) = farewell else { panic!("{farewell:?}") };
+    let Message::Close(Some(frame)) = message else { panic!("{message:?}") };
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1012, "heartbeat timeout"));
     dev.end().await;
 }
@@ -186,44 +145,44 @@ async fn a_client_that_answers_stays() {
     let dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "2s"]).await;
     let mut socket = dev.websocket().await;
     for seen in 0..10 {
-        let message = within("a ping", socket.next()).await.expect("open").expect("a frame");
+        let message = wait_for("a ping", socket.next()).await.expect("open").expect("a frame");
         assert!(matches!(message, Message::Ping(_)), "{message:?} after {seen} pings");
     }
     socket.close(None).await.expect("closing");
-    while within("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
+    while wait_for("the end of the socket", socket.next()).await.is_some_and(|frame| frame.is_ok()) {}
     dev.end().await;
 }
 
 #[tokio::test]
 async fn a_client_that_ignores_its_close_does_not_hold_up_the_end() {
-    // Long enough for a ping to be unanswered when the end comes, and for its deadline to come soon after.
-    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "1s"]).await;
+    // Long enough for an unanswered ping when the end comes, and for its deadline to come soon after.
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--interval", "100ms", "--timeout", "1s"]).await;
     let _silent = dev.websocket().await;
     dev.log_line("heartbeat.ping").await;
     dev.end().await;
 }
 
 #[tokio::test]
-async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() {
+async fn the_authority_covers_loopback_alone_and_is_trusted_only_where_it_is_named() {
     let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
     let trust = Trust::File(dev.authority.clone());
     for name in ["localhost", "127.0.0.1", "::1"] {
         dev.connect(&trust, name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let other = dev.connect(&trust, "example.com").await.expect_err("another name");
-    assert!(matches!(other, HandshakeError::Certificate(_)), "{other:?}");
+    assert!(matches!(other, ConnectorError::Certificate(_)), "{other:?}");
     // Another run's authority has the same name and another key.
-    let stranger = Dev::start(&["--listen", "127.0.0.1:0"]).await;
-    let refused = dev.connect(&Trust::File(stranger.authority.clone()), "localhost").await.expect_err("a stranger's");
-    assert!(matches!(refused, HandshakeError::UnknownAuthority | HandshakeError::Certificate(_)), "{refused:?}");
+    let other_run = Dev::start(&["--listen", "127.0.0.1:0"]).await;
+    let refused =
+        dev.connect(&Trust::File(other_run.authority.clone()), "localhost").await.expect_err("another authority");
+    assert!(matches!(refused, ConnectorError::UnknownAuthority | ConnectorError::Certificate(_)), "{refused:?}");
 
     let url = format!("wss://localhost:{}/echo", dev.port);
-    let ping = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_pulsegate")).arg("ping").args(arguments).arg(&url).output();
-        async {
-            let output = within("ping", output).await.expect("it runs");
-            (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-        }
+    let ping = async |arguments: &[&str]| {
+        let mut command = Command::new(PULSEGATE);
+        let Finished { code, out, err } =
+            Process::run("pulsegate ping", command.arg("ping").args(arguments).arg(&url)).await;
+        (code, out + &err)
     };
     let (status, text) = ping(&["-c", "2", "-i", "10ms", "--ca", &dev.authority.to_string_lossy()]).await;
     assert_eq!(status, Some(0), "{text}");
@@ -231,32 +190,32 @@ async fn the_authority_vouches_for_loopback_and_only_who_names_it_believes_it() 
     assert!(text.contains("2 pings sent, 2 pongs received"), "{text}");
     let (status, text) = ping(&["-c", "1", "--insecure"]).await;
     assert_eq!(status, Some(0), "{text}");
-    let (status, text) = ping(&["-c", "1", "--ca", &stranger.authority.to_string_lossy()]).await;
+    let (status, text) = ping(&["-c", "1", "--ca", &other_run.authority.to_string_lossy()]).await;
     assert_eq!(status, Some(1), "{text}");
     assert!(text.contains("certificate"), "{text}");
-    stranger.end().await;
+    other_run.end().await;
     dev.end().await;
 }
 
 #[tokio::test]
 async fn a_taken_port_is_left_to_its_owner() {
-    // Whoever has it, this test or somebody else, it is taken.
+    // Bound by this test or by another program, the port is taken.
     let _taken = TcpListener::bind("127.0.0.1:8443").await;
     let dev = Dev::start(&[]).await;
     assert_ne!(dev.port, 8443);
     assert!(dev.guide.contains(&format!("Port 8443 is taken; this is port {}.", dev.port)), "{}", dev.guide);
 
     let asked = format!("127.0.0.1:{}", dev.port);
-    let output = within("its end", command(&["--listen", &asked]).wait_with_output()).await.expect("waited for");
-    assert_eq!(output.status.code(), Some(1), "a port that was asked for is not exchanged for another");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let output = refused(&["--listen", &asked]).await;
+    assert_eq!(output.code, Some(1), "a port that was asked for is not exchanged for another");
+    let text = output.err;
     assert!(text.contains(&format!("cannot listen on {asked}")), "{text}");
     dev.end().await;
 }
 
 #[tokio::test]
 async fn the_inspect_page_moves_aside_unless_its_port_was_asked_for() {
-    // Whoever has it, this test or somebody else, it is taken.
+    // Bound by this test or by another program, the port is taken.
     let _taken = TcpListener::bind("127.0.0.1:4040").await;
     let dev = Dev::start(&["--listen", "127.0.0.1:0"]).await;
     let url = word_after(&dev.guide, "inspect    ");
@@ -264,24 +223,20 @@ async fn the_inspect_page_moves_aside_unless_its_port_was_asked_for() {
     let port = address.rsplit(':').next().unwrap_or_default();
     assert_ne!(port, "4040");
     assert!(dev.guide.contains(&format!("Port 4040 is taken; the inspect page is on port {port}.")), "{}", dev.guide);
-    let mut stream = within("a connection", TcpStream::connect(address)).await.expect("it listens");
+    let mut stream = wait_for("a connection", TcpStream::connect(address)).await.expect("it listens");
     let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut page = String::new();
-    within("the page", stream.read_to_string(&mut page)).await.expect("UTF-8");
+    wait_for("the page", stream.read_to_string(&mut page)).await.expect("UTF-8");
     assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<title>pulsegate</title>"), "{page}");
 
-    let child = command(&["--listen", "127.0.0.1:0", "--inspect", address]);
-    let output = within("its end", child.wait_with_output()).await.expect("waited for");
-    assert_eq!(output.status.code(), Some(1), "a port that was asked for is not exchanged for another");
-    let text = String::from_utf8_lossy(&output.stderr);
+    let output = refused(&["--listen", "127.0.0.1:0", "--inspect", address]).await;
+    assert_eq!(output.code, Some(1), "a port that was asked for is not exchanged for another");
+    let text = output.err;
     assert!(text.contains(&format!("cannot open the admin port {address}")), "{text}");
     dev.end().await;
 
-    let child = command(&["--inspect", "0.0.0.0:0"]);
-    let output = within("its end", child.wait_with_output()).await.expect("waited for");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("for this machine alone"));
+    refused(&["--inspect", "0.0.0.0:0"]).await.failed(2, &["for this machine alone"]);
 }
 
 #[tokio::test]
@@ -300,7 +255,7 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
         let mut stream = loop {
             let (mut stream, _) = app.accept().await.expect("accepted");
             while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.expect("read") > 0 {}
-            // A connection without a request shows that the app is there, and is no more than that.
+            // A connection without a request is a check that the app accepts, and is no more than that.
             if !head.is_empty() {
                 break stream;
             }
@@ -311,7 +266,7 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
     });
     let answer = get(dev.trusted().await, "/some/path?q=1").await;
     assert!(answer.ends_with("\r\n\r\nmy app\n"), "{answer}");
-    let head = within("the request", serving).await.expect("no panic");
+    let head = wait_for("the request", serving).await.expect("no panic");
     assert!(head.starts_with("get /some/path?q=1 http/1.1\r\n"), "{head}");
     assert!(head.contains("\r\nhost: localhost\r\n") && head.contains("\r\nx-forwarded-proto: https\r\n"), "{head}");
 
@@ -326,7 +281,7 @@ async fn an_app_that_is_not_there_is_asked_for_once_at_the_first_request() {
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
     let url = format!("http://127.0.0.1:{port}");
-    let mut dev = Dev::start(&["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--to", &url]).await;
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--to", &url]).await;
     let express = "Express: `app.set('trust proxy', 'loopback')`, or secure cookies are not set.";
     assert_eq!(dev.guide.matches(express).count(), 1, "{}", dev.guide);
     for _ in 0..2 {
@@ -334,13 +289,10 @@ async fn an_app_that_is_not_there_is_asked_for_once_at_the_first_request() {
     }
     let hint =
         format!("Nothing answers at {url} (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
-    dev.signal("-INT");
-    let mut printed = String::new();
-    while let Some(line) = within("a line", dev.stdout.next_line()).await.expect("UTF-8") {
-        printed = printed + &line + "\n";
-    }
-    assert_eq!(printed.matches(&hint).count(), 1, "{printed}");
-    assert!(within("its end", dev.child.wait()).await.expect("waited for").success());
+    dev.process.interrupt();
+    let finished = dev.process.finish().await;
+    assert_eq!(finished.out.matches(&hint).count(), 1, "{}", finished.out);
+    assert_eq!(finished.code, Some(0));
 }
 
 #[tokio::test]
@@ -350,10 +302,9 @@ async fn an_app_that_cannot_be_meant_is_refused_with_a_reason() {
         ("ftp://127.0.0.1:3000", "http://"),
         ("127.0.0.1:3000", "http://127.0.0.1:3000"),
     ] {
-        let child = command(&["--listen", "127.0.0.1:0", "--to", to]);
-        let output = within("its end", child.wait_with_output()).await.expect("waited for");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        let output = refused(&["--listen", "127.0.0.1:0", "--to", to]).await;
+        let text = output.err;
+        assert_eq!(output.code, Some(1), "{text}");
         assert!(text.contains(expected), "{to} gave {text}");
     }
 }

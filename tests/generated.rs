@@ -1,4 +1,4 @@
-//! What the program prints about itself: completions, manual pages, the configuration in force.
+//! The generated output of the program: completions, manual pages, the configuration in force.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,20 +9,22 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::PULSEGATE;
+
 const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
 fn pulsegate<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate")).args(arguments).output().expect("it runs")
+    Command::new(PULSEGATE).args(arguments).output().expect("it runs")
 }
 
-/// What it prints, if all goes well.
+/// Returns what it prints; fails unless it succeeds.
 fn printed<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> String {
     let output = pulsegate(arguments);
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Every command by its words, with the long flags that its own help names.
+/// Returns every command by its names, with the long flags that its own help lists.
 fn commands() -> Vec<(Vec<String>, BTreeSet<String>)> {
     let mut all = Vec::new();
     below(&mut Vec::new(), &mut all);
@@ -58,7 +60,7 @@ fn every_shell_completes_every_command_and_flag() {
         for (words, flags) in &commands {
             assert!(words.iter().all(|word| script.contains(word)), "{shell} knows no {words:?}");
             for flag in flags {
-                // Fish has them without the dashes.
+                // Fish lists them without the dashes.
                 let named = script.contains(flag.as_str()) || script.contains(&format!("-l {}", &flag[2..]));
                 assert!(named, "{shell} knows no {flag} of {words:?}");
             }
@@ -94,6 +96,7 @@ fn bash_completes_what_is_typed() {
     typed("pulsegate dr", &["drain"]);
     typed("pulsegate conns --st", &["--state"]);
     typed("pulsegate conns --state ", &["open", "closed", "all"]);
+    typed("pulsegate config sc", &["schema"]);
     typed("pulsegate config show --or", &["--origin"]);
     typed("pulsegate no", &[]);
 }
@@ -105,12 +108,12 @@ fn groff_has_nothing_to_say_against_the_manual() {
     fs::write(dir.path().join("whole.1"), printed(["man"])).expect("write it");
     let pages = fs::read_dir(dir.path()).expect("a folder").map(|page| page.expect("a page").path());
     let checked = Command::new("groff").args(["-man", "-ww", "-z", "-Tutf8"]).args(pages).output();
-    // It is no part of a small Debian; the other tests look at the pages without it.
+    // It is not part of a small Debian; the other tests check the pages without it.
     let Ok(output) = checked else { return eprintln!("no groff: not checked") };
     assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A page's text as it is read: hyphens are escaped in it.
+/// Returns the text of a page as a reader sees it: hyphens are escaped in it.
 fn read(page: &str) -> String {
     page.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").replace("\\fI", "")
 }
@@ -150,7 +153,7 @@ const TOML: &str =
     "[tls]\ncertificate = \"tls.crt\"\nprivate_key = \"tls.key\"\n[upstream]\nurl = \"unix:/run/app.sock\"\n";
 
 fn show(file: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    let mut command = Command::new(PULSEGATE);
     command.args(["config", "show", "-c"]).arg(file).args(arguments);
     command.env("PULSEGATE__LOG__LEVEL", "warn").output().expect("it runs")
 }
@@ -182,7 +185,7 @@ fn the_configuration_in_force_is_shown_with_its_origins() {
         serde_json::json!({ "value": "warn", "origin": "environment PULSEGATE__LOG__LEVEL" })
     );
 
-    // What is printed is read in its turn, from another folder.
+    // The printed configuration is read in its turn, from another folder.
     let again = dir.path().join("again/proxy.toml");
     fs::create_dir(again.parent().expect("a folder")).expect("make it");
     fs::write(&again, &plain).expect("write it");

@@ -1,65 +1,49 @@
-//! `pulsegate ping` as a process, against servers that behave in every way a server can.
+//! `pulsegate ping` as a process, against servers with every possible behaviour.
 
 use std::net::SocketAddr;
-use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use pulsegate_test_kit::process::{Finished, Process};
+use pulsegate_test_kit::wait::wait_for;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
-/// Longer than any of this takes on a machine that is busy with other things.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::PULSEGATE;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A listener on loopback, and its `ws://` URL.
+/// Returns a listener on loopback, and its `ws://` URL.
 async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
     let address = listener.local_addr().expect("bound");
     (listener, format!("ws://{address}/path"))
 }
 
-fn ping(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_pulsegate"))
-        .arg("ping")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts")
+fn ping(arguments: &[&str]) -> Process {
+    Process::start_without_input("pulsegate ping", Command::new(PULSEGATE).arg("ping").args(arguments))
 }
 
-async fn within<F: Future>(what: &str, work: F) -> F::Output {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what}: nothing within {DEADLINE:?}"))
-}
-
-/// Waits for the end; exit code, standard output and standard error.
-async fn end(child: Child) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } =
-        within("the end of ping", child.wait_with_output()).await.expect("waited for");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout), text(stderr))
+/// Waits for the end; returns exit code, standard output and standard error.
+async fn end(process: Process) -> (Option<i32>, String, String) {
+    let Finished { code, out, err } = process.finish().await;
+    (code, out, err)
 }
 
 async fn accept(listener: &TcpListener) -> Socket {
-    within("a WebSocket", async {
+    wait_for("a WebSocket", async {
         let (stream, _) = listener.accept().await.expect("accepted");
         accept_async(stream).await.expect("upgraded")
     })
     .await
 }
 
-/// Answers as every WebSocket library does until the client closes; the code that it closed with.
+/// Answers as every WebSocket library does until the client closes; returns the code that it closed with.
 async fn converse(socket: &mut Socket) -> Option<u16> {
     let mut code = None;
-    while let Some(Ok(message)) = within("the client's next frame", socket.next()).await {
+    while let Some(Ok(message)) = wait_for("the client's next frame", socket.next()).await {
         if let Message::Close(Some(frame)) = message {
             code = Some(u16::from(frame.code));
         }
@@ -69,11 +53,11 @@ async fn converse(socket: &mut Socket) -> Option<u16> {
 
 /// Answers one request with `parts`, each in a packet of its own, and closes.
 async fn refuse(listener: TcpListener, parts: &'static [&'static str]) {
-    let (mut stream, _) = within("a request", listener.accept()).await.expect("accepted");
+    let (mut stream, _) = wait_for("a request", listener.accept()).await.expect("accepted");
     stream.set_nodelay(true).expect("a socket");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        assert_ne!(within("the head", stream.read_buf(&mut head)).await.expect("read"), 0, "half a head");
+        assert_ne!(wait_for("the head", stream.read_buf(&mut head)).await.expect("read"), 0, "half a head");
     }
     for part in parts {
         stream.write_all(part.as_bytes()).await.expect("written");
@@ -103,7 +87,7 @@ async fn every_pong_is_a_line_and_the_count_ends_it_with_a_summary() {
 }
 
 #[tokio::test]
-async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
+async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_reported() {
     let (listener, url) = listener().await;
     let child = ping(&["-i", "1m", &url]);
     let mut socket = accept(&listener).await;
@@ -113,7 +97,7 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
         socket.send(Message::Ping(payload.into())).await.expect("sent");
         // The client's own ping comes at its own time; it must have been answered before the Close.
         while answered.last().is_none_or(|last| last != payload) || pinged == 0 {
-            match within("a pong", socket.next()).await.expect("open").expect("a frame") {
+            match wait_for("a pong", socket.next()).await.expect("open").expect("a frame") {
                 Message::Pong(payload) => answered.push(payload),
                 Message::Ping(_) => pinged += 1,
                 other => panic!("{other:?}"),
@@ -122,8 +106,8 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
     }
     socket.flush().await.expect("flushed");
     assert_eq!(answered, ["first", "second"]);
-    let farewell = CloseFrame { code: CloseCode::from(4001), reason: "enough".into() };
-    socket.close(Some(farewell)).await.expect("closing");
+    let close = CloseFrame { code: CloseCode::from(4001), reason: "enough".into() };
+    socket.close(Some(close)).await.expect("closing");
     assert_eq!(converse(&mut socket).await, Some(4001), "the Close is answered with its own code");
 
     let (status, out, err) = end(child).await;
@@ -135,10 +119,10 @@ async fn pings_of_the_server_are_answered_and_shown_and_its_close_is_told() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_told_and_is_a_failure() {
+async fn a_server_that_does_not_answer_is_reported_as_a_failure() {
     let (listener, url) = listener().await;
     let child = ping(&["-c", "1", "--timeout", "200ms", &url]);
-    // Never read from again; it has to stay open, though.
+    // Never read from again, but it has to stay open.
     let silent = accept(&listener).await;
     let (status, out, err) = end(child).await;
     drop(silent);
@@ -161,22 +145,15 @@ async fn a_connection_that_breaks_is_not_mistaken_for_a_close() {
 #[tokio::test]
 async fn an_interrupt_ends_it_with_the_summary_and_a_close() {
     let (listener, url) = listener().await;
-    let mut child = ping(&["-i", "1m", &url]);
+    let child = ping(&["-i", "1m", &url]);
     let mut socket = accept(&listener).await;
     let serving = tokio::spawn(async move { converse(&mut socket).await });
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let mut seen = Vec::new();
-    while !seen.last().is_some_and(|line: &String| line.starts_with("pong from")) {
-        seen.push(within("a pong", lines.next_line()).await.expect("UTF-8").expect("not the end"));
-    }
-    let pid = child.id().expect("running").to_string();
-    let killed = Command::new("kill").args(["-INT", &pid]).status().await.expect("kill runs");
-    assert!(killed.success());
-    while let Some(line) = within("the summary", lines.next_line()).await.expect("UTF-8") {
-        seen.push(line);
-    }
-    assert!(seen.iter().any(|line| line.starts_with("1 pings sent, 1 pongs received, 0% lost")), "{seen:?}");
-    assert_eq!(within("the end", child.wait()).await.expect("waited for").code(), Some(0));
+    child.line("a pong", |line| line.text.starts_with("pong from")).await;
+    child.interrupt();
+    let (status, out, _) = end(child).await;
+    let summary = out.lines().any(|line| line.starts_with("1 pings sent, 1 pongs received, 0% lost"));
+    assert!(summary, "{out}");
+    assert_eq!(status, Some(0));
     assert_eq!(serving.await.expect("no panic"), Some(1000));
 }
 
@@ -185,10 +162,10 @@ async fn what_was_asked_for_is_what_the_server_sees() {
     let (listener, url) = listener().await;
     let child =
         ping(&["-c", "1", "-H", "Origin: https://app.example", "-H", "Cookie: a=b", "--subprotocol", "chat", &url]);
-    let (mut stream, _) = within("a request", listener.accept()).await.expect("accepted");
+    let (mut stream, _) = wait_for("a request", listener.accept()).await.expect("accepted");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        assert_ne!(within("the head", stream.read_buf(&mut head)).await.expect("read"), 0);
+        assert_ne!(wait_for("the head", stream.read_buf(&mut head)).await.expect("read"), 0);
     }
     let head = String::from_utf8(head).expect("ASCII").to_lowercase();
     for line in ["get /path http/1.1", "origin: https://app.example", "cookie: a=b", "sec-websocket-protocol: chat"] {
@@ -224,7 +201,7 @@ async fn the_words_of_a_refusal_are_passed_on() {
 }
 
 #[tokio::test]
-async fn a_connection_that_cannot_be_made_says_why() {
+async fn a_failed_connection_prints_its_reason() {
     let (listener, _) = listener().await;
     let address: SocketAddr = listener.local_addr().expect("bound");
     drop(listener);
@@ -240,10 +217,10 @@ async fn a_connection_that_cannot_be_made_says_why() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_in_time() {
+async fn a_silent_server_is_given_up_in_time() {
     let (listener, url) = listener().await;
     let child = ping(&["--timeout", "300ms", &url]);
-    let (stream, _) = within("a connection", listener.accept()).await.expect("accepted");
+    let (stream, _) = wait_for("a connection", listener.accept()).await.expect("accepted");
     let (status, _, err) = end(child).await;
     drop(stream);
     assert_eq!(status, Some(1));
@@ -254,10 +231,10 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
 async fn tls_towards_a_server_without_it_is_named() {
     let (listener, url) = listener().await;
     let child = ping(&[&url.replacen("ws:", "wss:", 1), "--insecure"]);
-    let (mut stream, _) = within("a connection", listener.accept()).await.expect("accepted");
+    let (mut stream, _) = wait_for("a connection", listener.accept()).await.expect("accepted");
     // Read the greeting first, so that closing does not reset the connection under the answer.
     let mut greeting = [0; 1024];
-    assert_ne!(within("a greeting", stream.read(&mut greeting)).await.expect("read"), 0);
+    assert_ne!(wait_for("a greeting", stream.read(&mut greeting)).await.expect("read"), 0);
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("written");
     let (status, _, err) = end(child).await;
     assert_eq!(status, Some(1));

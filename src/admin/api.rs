@@ -1,42 +1,37 @@
 //! The requests of the admin listener: which there are, by which method, and who may make them.
 
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Body, Refusal, json, short};
 use super::auth::{self, Guard, Way};
+use super::context::Context;
+use super::events::Feed;
 use super::fields::Fields;
-use super::stats::{Shared, Stats};
-use super::view::{Clock, unix};
-use super::{Context, connections, diagnosis, events, page};
+use super::response::{Body, RequestRefusal, json, short};
+use super::session_view::{ViewClock, unix};
+use super::{connections, diagnosis, page};
 use crate::drain::CancelError;
-use crate::reload::{Outcome, ReloadResult, Reloader};
+use crate::reload::{ReloadOutcome, ReloadResult, Reloader};
 use crate::tls::{self, Terminator};
 
-/// How old the figures of the whole may be; a little less than they are told apart.
-const STATS_AGE: Duration = Duration::from_millis(900);
-/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+/// The target of the log lines, the same as in [`log_events`](crate::telemetry::log_events).
 const TARGET: &str = "pulsegate";
 
 /// Everything that the admin listener answers.
 pub(super) struct Api {
     context: Arc<Context>,
     guard: Guard,
-    stop: CancellationToken,
-    streams: Arc<Semaphore>,
-    stats: Mutex<Shared>,
+    events: Arc<Feed>,
 }
 
-/// What can be asked for.
+/// The endpoints of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint<'a> {
     Info,
@@ -90,31 +85,12 @@ const READ: &str = "GET, HEAD";
 
 impl Api {
     pub(super) fn new(context: Arc<Context>, guard: Guard, stop: CancellationToken) -> Self {
-        let streams = Arc::new(Semaphore::new(events::STREAMS));
-        Self { context, guard, stop, streams, stats: Mutex::default() }
-    }
-
-    pub(super) fn context(&self) -> &Context {
-        &self.context
+        let events = Feed::new(Arc::clone(&context), stop);
+        Self { context, guard, events }
     }
 
     pub(super) fn terminator(&self) -> Option<Arc<Terminator>> {
         self.context.current.load().terminator.clone()
-    }
-
-    pub(super) fn stop(&self) -> &CancellationToken {
-        &self.stop
-    }
-
-    /// The places of those who read events.
-    pub(super) fn streams(&self) -> &Arc<Semaphore> {
-        &self.streams
-    }
-
-    /// The figures of the whole as JSON, at most [`STATS_AGE`] old.
-    pub(super) fn stats<T>(&self, read: impl FnOnce(&str) -> T) -> T {
-        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
-        read(stats.within(STATS_AGE, || Stats::of(&self.context, self.generation())))
     }
 
     /// Answers one request that has come this way.
@@ -125,8 +101,8 @@ impl Api {
         })
     }
 
-    async fn grant(self: &Arc<Self>, request: Request<Incoming>, way: &Way) -> Result<Response<Body>, Refusal> {
-        self.guard.admits(&request, way)?;
+    async fn grant(self: &Arc<Self>, request: Request<Incoming>, way: &Way) -> Result<Response<Body>, RequestRefusal> {
+        self.guard.check(&request, way)?;
         let path = request.uri().path().to_owned();
         // A browser that opens the page can show no token yet; the page knows nothing that is worth one.
         if let Some(file) = page::at(&path) {
@@ -135,10 +111,10 @@ impl Api {
         }
         auth::knows(self.context.current.load().settings.admin.token.as_ref(), request.headers())?;
         let endpoint = Endpoint::at(&path).ok_or_else(|| {
-            Refusal::new(
+            RequestRefusal::new(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                format!("there is no {:?} here; /v1/info is a beginning", short(&path)),
+                format!("path {:?} does not exist; start with /v1/info", short(&path)),
             )
         })?;
         allowed(request.method(), endpoint.allow())?;
@@ -149,7 +125,7 @@ impl Api {
             Endpoint::Connections => connections::list(&self.context, self.generation(), request.uri().query()),
             Endpoint::Connection(id) => connections::one(&self.context, id),
             Endpoint::Diagnosis(id) => diagnosis::one(&self.context, self.generation(), id),
-            Endpoint::Events => events::stream(self, request.headers()),
+            Endpoint::Events => self.events.stream(request.headers()),
             Endpoint::Drain => Ok(json(StatusCode::OK, &self.draining())),
             Endpoint::Reload => self.reloaded(),
             Endpoint::Config => self.config(),
@@ -159,7 +135,11 @@ impl Api {
         }
     }
 
-    async fn change(&self, endpoint: Endpoint<'_>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn change(
+        &self,
+        endpoint: Endpoint<'_>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, RequestRefusal> {
         match endpoint {
             Endpoint::CloseOne(id) => connections::close_one(&self.context, id, request).await,
             Endpoint::CloseMany => connections::close_many(&self.context, request).await,
@@ -193,7 +173,7 @@ impl Api {
             dev: context.dev,
             pid: process::id(),
             started_at: unix(context.started_at),
-            now: Clock::now().seconds(),
+            now: ViewClock::now().seconds(),
             listen: context.listen.to_string(),
             upstreams: in_force.apps.iter().map(|app| app.settings().to_string()).collect(),
             admin_token: in_force.settings.admin.token.is_some(),
@@ -210,7 +190,7 @@ impl Api {
         }
     }
 
-    fn cancel_drain(&self) -> Result<Response<Body>, Refusal> {
+    fn cancel_drain(&self) -> Result<Response<Body>, RequestRefusal> {
         let cancelled = self.context.shutdown.cancel();
         tracing::info!(target: TARGET, phase = self.context.shutdown.phase().as_str(), "admin.drain_cancel");
         match cancelled {
@@ -221,27 +201,27 @@ impl Api {
                     CancelError::Exiting => "exiting",
                 };
                 let message = format!("{error}; wait for the drain to end, then start the proxy again");
-                Err(Refusal::new(StatusCode::CONFLICT, code, message))
+                Err(RequestRefusal::new(StatusCode::CONFLICT, code, message))
             }
         }
     }
 
-    fn reloader(&self) -> Result<&Reloader, Refusal> {
+    fn reloader(&self) -> Result<&Reloader, RequestRefusal> {
         self.context.reloader.as_ref().ok_or_else(|| {
             let message = "`pulsegate dev` has no configuration file to load; `pulsegate run -c FILE` has one";
-            Refusal::new(StatusCode::CONFLICT, "no_file", message)
+            RequestRefusal::new(StatusCode::CONFLICT, "no_file", message)
         })
     }
 
-    fn reloaded(&self) -> Result<Response<Body>, Refusal> {
+    fn reloaded(&self) -> Result<Response<Body>, RequestRefusal> {
         let status = self.reloader()?.status();
         let last_success_at = status.last_success_at.map(unix);
-        let told = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
-        Ok(json(StatusCode::OK, &told))
+        let body = Reloaded { generation: status.generation, last_success_at, last_error: status.last_error };
+        Ok(json(StatusCode::OK, &body))
     }
 
-    async fn reload(&self) -> Result<Response<Body>, Refusal> {
-        let Outcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
+    async fn reload(&self) -> Result<Response<Body>, RequestRefusal> {
+        let ReloadOutcome { result, generation, requires_restart, error } = self.reloader()?.reload().await;
         let status = match result {
             ReloadResult::Unchanged | ReloadResult::Applied | ReloadResult::Partial => StatusCode::OK,
             ReloadResult::Failed => StatusCode::UNPROCESSABLE_ENTITY,
@@ -251,7 +231,7 @@ impl Api {
         Ok(json(status, &Reload { result, generation, requires_restart, error }))
     }
 
-    fn config(&self) -> Result<Response<Body>, Refusal> {
+    fn config(&self) -> Result<Response<Body>, RequestRefusal> {
         let status = self.reloader()?.status();
         Ok(json(StatusCode::OK, &Config { generation: status.generation, config: status.shown.json() }))
     }
@@ -262,12 +242,12 @@ impl Api {
     }
 }
 
-fn allowed(method: &Method, allow: &'static str) -> Result<(), Refusal> {
+fn allowed(method: &Method, allow: &'static str) -> Result<(), RequestRefusal> {
     if allow.split(", ").any(|allowed| allowed == method.as_str()) {
         return Ok(());
     }
     let message = format!("{method} is not for this path; use {}", allow.replace(", ", " or "));
-    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
+    let refusal = RequestRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", message);
     Err(refusal.with(ALLOW, HeaderValue::from_static(allow)))
 }
 
@@ -325,7 +305,7 @@ struct Certificate {
     not_before: f64,
     not_after: f64,
     fingerprint_sha256: String,
-    /// The names that it is presented for; none for the one that everybody else gets.
+    /// The names that it is presented for; none for the default certificate.
     for_names: Vec<Box<str>>,
 }
 

@@ -1,7 +1,7 @@
-//! Who may ask: the host that a request is for, the page that it comes from, and the token that it shows.
+//! Authorisation of admin requests: Host, Origin and bearer token.
 //!
-//! A browser lets any page send requests to any address, and a name that its owner points at 127.0.0.1 (DNS rebinding)
-//! makes ours look like the page's own server. So a request must be for a name that is ours, on every socket.
+//! A browser lets any page send requests to any address, and a foreign name that resolves to 127.0.0.1 (DNS rebinding)
+//! makes this listener same-origin with that page. So Host must be a name of this listener, on every socket.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,34 +9,38 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 
-use super::answer::{Refusal, short};
+use super::response::{RequestRefusal, short};
 use crate::config::{Token, bare_host};
 
-/// The way that a request has come.
+/// The connection that a request arrived on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Way {
-    /// The address that its connection came to; `None` on a unix socket.
+    /// The local address of the connection; `None` on a unix socket.
     pub(super) address: Option<IpAddr>,
-    /// What TLS was spoken for, if it was.
+    /// The name of the TLS handshake; `None` without TLS.
     pub(super) tls: Option<Named>,
 }
 
-/// The name that a TLS handshake asked for (SNI). A browser that goes on has seen a certificate for it, or its user's
-/// consent, so it cannot be a name that was rebound.
+/// The server name of a TLS handshake (SNI, RFC 6066 §3). A browser proceeds only with a certificate for it or with
+/// the consent of its user, so it cannot be a rebound name.
 pub(super) type Named = Option<Arc<str>>;
 
-/// Lets requests through, or not.
+/// The checks of Host and Origin.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The address of the configuration.
+    /// The configured address; `None` for a unix socket.
     pub(super) configured: Option<IpAddr>,
 }
 
 impl Guard {
-    /// Whether `request` is for us, and from no page but our own.
-    pub(super) fn admits<B>(&self, request: &Request<B>, way: &Way) -> Result<(), Refusal> {
+    /// Checks that `request` names this listener and comes from no page but its own. Fails with 400 (no single host),
+    /// 421 (foreign host) or 403 (foreign origin).
+    pub(super) fn check<B>(&self, request: &Request<B>, way: &Way) -> Result<(), RequestRefusal> {
         let host = host(request).ok_or_else(|| {
-            Refusal::bad("host", "the request must name one host: send one Host header, such as \"Host: localhost\"")
+            RequestRefusal::bad(
+                "host",
+                "the request must name one host: send one Host header, such as \"Host: localhost\"",
+            )
         })?;
         if !self.is_ours(host, way) {
             let message = format!(
@@ -44,15 +48,15 @@ impl Guard {
                  admin.socket",
                 short(host)
             );
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "host", message));
+            return Err(RequestRefusal::new(StatusCode::MISDIRECTED_REQUEST, "host", message));
         }
         let mut origins = request.headers().get_all(ORIGIN).iter();
         if let Some(origin) = origins.find(|origin| !is_same(origin, host, way)) {
             let message = format!(
-                "pages of {} may not ask; only the page that is served here may",
+                "requests from pages of {} are refused; use the page that is served here",
                 short(&format!("{origin:?}"))
             );
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "origin", message));
+            return Err(RequestRefusal::new(StatusCode::FORBIDDEN, "origin", message));
         }
         Ok(())
     }
@@ -61,7 +65,7 @@ impl Guard {
         let host = bare_host(authority);
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         match literal {
-            // No name, so nothing to rebind: it is where the client meant to go.
+            // An address cannot be rebound.
             Ok(address) => {
                 let address = address.to_canonical();
                 let ours = [self.configured, way.address].into_iter().flatten();
@@ -75,8 +79,8 @@ impl Guard {
     }
 }
 
-/// Whether `headers` show `token`, where one is asked for.
-pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Checks the bearer token in `headers`, if `token` is configured. Fails with 401.
+pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), RequestRefusal> {
     let Some(token) = token else { return Ok(()) };
     let message = match bearer(headers) {
         Some(presented) if token.matches(presented) => return Ok(()),
@@ -84,10 +88,10 @@ pub(super) fn knows(token: Option<&Token>, headers: &HeaderMap) -> Result<(), Re
         None => "send the token in the file that admin.token_file names, as \"Authorization: Bearer TOKEN\"",
     };
     let challenge = HeaderValue::from_static("Bearer realm=\"pulsegate\"");
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
+    Err(RequestRefusal::new(StatusCode::UNAUTHORIZED, "token", message).with(WWW_AUTHENTICATE, challenge))
 }
 
-/// The host that the request names; `None` where it names none, or several.
+/// Returns the host of the request; `None` if there is none or more than one.
 fn host<B>(request: &Request<B>) -> Option<&str> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (request.uri().authority(), hosts.next(), hosts.next()) {
@@ -97,14 +101,14 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
     }
 }
 
-/// Whether `origin` is that of a page which was served by `host` (RFC 6454 §4).
+/// Returns whether `origin` is the origin of a page served by `host` (RFC 6454 §4).
 fn is_same(origin: &HeaderValue, host: &str, way: &Way) -> bool {
     let scheme = if way.tls.is_some() { "https://" } else { "http://" };
     let theirs = origin.to_str().ok().and_then(|origin| origin.strip_prefix(scheme));
     theirs.is_some_and(|theirs| theirs.eq_ignore_ascii_case(host))
 }
 
-/// The one token of `Authorization: Bearer` (RFC 6750 §2.1).
+/// Returns the token of `Authorization: Bearer` (RFC 6750 §2.1); `None` unless there is exactly one such header.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut credentials = headers.get_all(AUTHORIZATION).iter();
     let (Some(only), None) = (credentials.next(), credentials.next()) else { return None };
@@ -122,7 +126,7 @@ mod tests {
             request = request.header(ORIGIN, origin);
         }
         let guard = Guard { configured: "192.0.2.7".parse().ok() };
-        guard.admits(&request.body(()).expect("a request"), way).map_err(|refusal| refusal.code)
+        guard.check(&request.body(()).expect("a request"), way).map_err(|refusal| refusal.code)
     }
 
     fn plain() -> Way {

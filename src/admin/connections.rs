@@ -1,4 +1,4 @@
-//! Sessions: listed, looked at, closed.
+//! Endpoints that list, show and close sessions.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,29 +7,29 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::Context;
-use super::answer::{Body, Refusal, json, short};
+use super::context::Context;
 use super::fields::Fields;
 use super::filter::Filter;
-use super::order::Window;
 use super::query::Query;
-use super::sentence::sentence;
-use super::view::{Clock, Conn, Row, State, rows};
-use crate::registry::{ConnId, Found, Live};
+use super::response::{Body, RequestRefusal, json, short};
+use super::session_view::{Row, SessionView, State, ViewClock, rows};
+use super::sorting::Window;
+use crate::registry::{FoundSession, Live};
+use crate::session::{ConnId, close_summary};
 use crate::ws::{MAX_CONTROL_PAYLOAD, may_be_sent};
 
-/// Names that an answer lists at most.
-const IDS: usize = 100;
-/// Whose lines these are, as in [`lines`](crate::telemetry::lines).
+/// The maximum number of ids in a response.
+const MAX_IDS: usize = 100;
+/// The target of the log lines, the same as in [`log_events`](crate::telemetry::log_events).
 const TARGET: &str = "pulsegate";
 
 #[derive(Serialize)]
 struct List<'a> {
     now: f64,
     generation: u64,
-    /// How many fulfil what is asked for, on all pages.
+    /// The number of matching sessions on all pages.
     total: usize,
-    connections: Vec<Conn<'a>>,
+    connections: Vec<SessionView<'a>>,
     next_cursor: Option<String>,
 }
 
@@ -45,16 +45,16 @@ struct Named {
     id: String,
 }
 
-/// `GET /v1/connections`.
-pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, Refusal> {
+/// Handles `GET /v1/connections`.
+pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> Result<Response<Body>, RequestRefusal> {
     let known = ["sort", "route", "client", "state", "misses_gte", "limit", "cursor"];
     let query = Query::of(query, &known)?;
     let state = query.parse("state", "open, closed or all")?.unwrap_or(State::Open);
     let filter = Filter::of_query(&query)?;
     let window = Window::of_query(&query, state)?;
-    let clock = Clock::now();
+    let clock = ViewClock::now();
     let mut rows = rows(&context.registry, state);
-    rows.retain(|row| filter.admits(row));
+    rows.retain(|row| filter.matches(row));
     let total = rows.len();
     let page = window.page(rows);
     let connections = page.rows.iter().map(|row| row.show(clock)).collect();
@@ -62,61 +62,64 @@ pub(super) fn list(context: &Context, generation: u64, query: Option<&str>) -> R
     Ok(json(StatusCode::OK, &list))
 }
 
-/// `GET /v1/connections/{id}`.
-pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, Refusal> {
-    Ok(json(StatusCode::OK, &row(context, id)?.show(Clock::now())))
+/// Handles `GET /v1/connections/{id}`.
+pub(super) fn one(context: &Context, id: &str) -> Result<Response<Body>, RequestRefusal> {
+    Ok(json(StatusCode::OK, &row(context, id)?.show(ViewClock::now())))
 }
 
-/// Returns the session that `id` names, as it is now.
-pub(super) fn row(context: &Context, id: &str) -> Result<Row, Refusal> {
+/// Returns a snapshot of the session `id`. Fails with 400 (malformed id) or 404 (unknown session).
+pub(super) fn row(context: &Context, id: &str) -> Result<Row, RequestRefusal> {
     Ok(match find(context, id)? {
-        Found::Live(live) => Row::from(live),
-        Found::Closed(closed) => Row::Closed(closed),
+        FoundSession::Live(live) => Row::from(live),
+        FoundSession::Closed(closed) => Row::Closed(closed),
     })
 }
 
-/// `POST /v1/connections/{id}/close`.
+/// Handles `POST /v1/connections/{id}/close`.
 pub(super) async fn close_one(
     context: &Context,
     id: &str,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let farewell = Farewell::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
+) -> Result<Response<Body>, RequestRefusal> {
+    let command = CloseCommand::of(&mut Fields::read(request, &["code", "reason", "now"]).await?)?;
     let live = find_live(context, id)?;
-    farewell.say(std::slice::from_ref(&live));
+    command.apply(std::slice::from_ref(&live));
     Ok(json(StatusCode::OK, &Ended { matched: 1, closed: 1, ids: vec![live.id.to_string()] }))
 }
 
-/// `POST /v1/connections/close`.
-pub(super) async fn close_many(context: &Context, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+/// Handles `POST /v1/connections/close`.
+pub(super) async fn close_many(
+    context: &Context,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, RequestRefusal> {
     let mut fields = Fields::read(request, &["filter", "code", "reason", "now", "dry_run"]).await?;
-    let farewell = Farewell::of(&mut fields)?;
+    let command = CloseCommand::of(&mut fields)?;
     let dry_run = fields.flag("dry_run")?;
     let filter = Filter::of_fields(&mut fields)?;
     if filter.is_empty() {
-        let message = "say which sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
+        let message = "name the sessions: {\"filter\": {…}} with at least one of route, client, misses_gte and ids; \
                        {\"client\": \"0.0.0.0/0\"} and {\"client\": \"::/0\"} are all of them";
-        return Err(Refusal::bad("filter", message));
+        return Err(RequestRefusal::bad("filter", message));
     }
-    let matching = context.registry.sessions().into_iter().filter(|live| filter.admits(&Row::from(Arc::clone(live))));
+    let matching = context.registry.sessions().into_iter().filter(|live| filter.matches(&Row::from(Arc::clone(live))));
     let matching: Vec<_> = matching.collect();
     if !dry_run {
-        farewell.say(&matching);
+        command.apply(&matching);
     }
-    let ids = matching.iter().take(IDS).map(|live| live.id.to_string()).collect();
+    let ids = matching.iter().take(MAX_IDS).map(|live| live.id.to_string()).collect();
     let closed = if dry_run { 0 } else { matching.len() };
     Ok(json(StatusCode::OK, &Ended { matched: matching.len(), closed, ids }))
 }
 
-/// `POST /v1/connections/{id}/simulate-dead`, in `dev` alone.
+/// Handles `POST /v1/connections/{id}/simulate-dead`, in `pulsegate dev` only.
 pub(super) async fn simulate_dead(
     context: &Context,
     id: &str,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, RequestRefusal> {
     if !context.dev {
-        let message = "clients are made to look dead in \"pulsegate dev\" alone";
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "not_found", message));
+        let message = "simulate-dead is available in \"pulsegate dev\" only";
+        return Err(RequestRefusal::new(StatusCode::NOT_FOUND, "not_found", message));
     }
     Fields::read(request, &[]).await?;
     let live = find_live(context, id)?;
@@ -125,65 +128,65 @@ pub(super) async fn simulate_dead(
     Ok(json(StatusCode::OK, &Named { id: live.id.to_string() }))
 }
 
-fn find(context: &Context, id: &str) -> Result<Found, Refusal> {
+fn find(context: &Context, id: &str) -> Result<FoundSession, RequestRefusal> {
     let named = ConnId::from_str(id).map_err(|_| {
-        Refusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
+        RequestRefusal::bad("id", format!("{:?} is no id of a connection: those are 16 hexadecimal digits", short(id)))
     })?;
     context.registry.find(named).ok_or_else(|| {
         let message = format!("connection {id} is neither open nor among the last that were closed");
-        Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+        RequestRefusal::new(StatusCode::NOT_FOUND, "not_found", message)
     })
 }
 
-fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, Refusal> {
+fn find_live(context: &Context, id: &str) -> Result<Arc<Live>, RequestRefusal> {
     match find(context, id)? {
-        Found::Live(live) => Ok(live),
-        Found::Closed(closed) => {
-            let why = sentence(&closed.ending, &closed.facts.heartbeat.policy);
+        FoundSession::Live(live) => Ok(live),
+        FoundSession::Closed(closed) => {
+            let why = close_summary(&closed.ending, &closed.facts.heartbeat.policy);
             let message = format!("connection {id} has ended already: {why}");
-            Err(Refusal::new(StatusCode::CONFLICT, "closed", message))
+            Err(RequestRefusal::new(StatusCode::CONFLICT, "closed", message))
         }
     }
 }
 
-/// The end that the operator wants for sessions.
-enum Farewell {
-    /// A Close on both legs.
+/// A close command of the operator.
+enum CloseCommand {
+    /// Sends a Close on both legs.
     Close { code: u16, reason: String },
-    /// None: both legs are reset at once.
+    /// Resets both legs at once, without a Close.
     Now,
 }
 
-impl Farewell {
-    /// Policy violation (RFC 6455 §7.4.1): a client that comes right back was not meant to.
+impl CloseCommand {
+    /// The default code, policy violation (RFC 6455 §7.4.1): the client is not meant to reconnect at once.
     const CODE: u16 = 1008;
     const REASON: &str = "closed by the operator";
-    /// Bytes of a Close's reason at most (RFC 6455 §5.5).
-    const LONGEST: usize = MAX_CONTROL_PAYLOAD - 2;
+    /// The maximum length of a Close reason in bytes (RFC 6455 §5.5).
+    const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
-    fn of(fields: &mut Fields) -> Result<Self, Refusal> {
+    fn of(fields: &mut Fields) -> Result<Self, RequestRefusal> {
         let (code, reason) = (fields.number("code", "a close code")?, fields.text("reason")?);
         if fields.flag("now")? {
             if code.is_some() || reason.is_some() {
                 let message = "now resets both legs without a Close; leave code and reason out";
-                return Err(Refusal::bad("now", message));
+                return Err(RequestRefusal::bad("now", message));
             }
             return Ok(Self::Now);
         }
         let code = code.unwrap_or(Self::CODE);
         if !may_be_sent(code) {
             let message = format!("code is {code}; it must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4)");
-            return Err(Refusal::bad("code", message));
+            return Err(RequestRefusal::bad("code", message));
         }
         let reason = reason.unwrap_or_else(|| Self::REASON.to_owned());
-        if reason.len() > Self::LONGEST {
-            let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::LONGEST);
-            return Err(Refusal::bad("reason", message));
+        if reason.len() > Self::MAX_REASON {
+            let message = format!("reason has {} bytes; a Close has room for {}", reason.len(), Self::MAX_REASON);
+            return Err(RequestRefusal::bad("reason", message));
         }
         Ok(Self::Close { code, reason })
     }
 
-    fn say(&self, sessions: &[Arc<Live>]) {
+    fn apply(&self, sessions: &[Arc<Live>]) {
         let only = if let [live] = sessions { Some(tracing::field::display(live.id)) } else { None };
         let count = sessions.len();
         match self {

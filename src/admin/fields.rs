@@ -1,4 +1,4 @@
-//! The JSON body of a request, read field by field, so that every mistake is told by the name of its field.
+//! The JSON body of a request, read field by field, so that every error names its field.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -9,128 +9,138 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Request, StatusCode};
 use serde_json::{Map, Value};
 
-use super::answer::{Refusal, short};
 use super::query::unknown;
+use super::response::{RequestRefusal, short};
 use crate::suspension::timeout;
 
-/// Bytes of a body at most.
-const BODY: usize = 64 * 1024;
-/// Bytes that are read past that, so that who sends them gets to read the answer.
-const SPILL: u64 = 1024 * 1024;
-/// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The maximum size of a body in bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// The number of bytes read of a body that is too large, so that its sender can read the response.
+const MAX_READ: u64 = 1024 * 1024;
+/// The time limit for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The fields of one object, which are taken out as they are read.
+/// The fields of one object; reading a field removes it.
 #[derive(Debug)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// Reads the body of `request`, whose fields may be `known` ones; no body is no fields.
-    pub(super) async fn read(request: Request<Incoming>, known: &[&str]) -> Result<Self, Refusal> {
+    /// Reads the body of `request`, whose fields must be among `known`; an empty body has no fields. Fails with 400
+    /// (malformed), 408 (too slow), 413 (too large) or 415 (no JSON).
+    pub(super) async fn read(request: Request<Incoming>, known: &[&str]) -> Result<Self, RequestRefusal> {
         let (head, body) = request.into_parts();
         let late = |_| {
-            let message = format!("the body took longer than {PATIENCE:?}; send it at once");
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "body", message)
+            let message = format!("the body took longer than {BODY_TIMEOUT:?}; send it at once");
+            RequestRefusal::new(StatusCode::REQUEST_TIMEOUT, "body", message)
         };
-        let bytes = timeout(PATIENCE, pin!(collect(body))).await.map_err(late)??;
+        let bytes = timeout(BODY_TIMEOUT, pin!(collect(body))).await.map_err(late)??;
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }
         if !is_json(&head.headers) {
             let message = "send the body with \"Content-Type: application/json\"";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
+            return Err(RequestRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
         }
         let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::bad("json", format!("the body is no JSON: {error}")))?;
+            .map_err(|error| RequestRefusal::bad("json", format!("the body is no JSON: {error}")))?;
         Self::of("json", value, known)
     }
 
-    /// The fields of `value`, which must be an object; `code` names it.
-    fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, Refusal> {
+    /// Returns the fields of `value`, which must be an object; `code` is the error code otherwise.
+    fn of(code: &'static str, value: Value, known: &[&str]) -> Result<Self, RequestRefusal> {
         let Value::Object(fields) = value else {
-            return Err(Refusal::bad(code, format!("an object is wanted here, not {}", short(&value.to_string()))));
+            return Err(RequestRefusal::bad(
+                code,
+                format!("an object is required here, not {}", short(&value.to_string())),
+            ));
         };
         match fields.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(Refusal::bad("field", unknown("field", name, known))),
+            Some(name) => Err(RequestRefusal::bad("field", unknown("field", name, known))),
             None => Ok(Self(fields)),
         }
     }
 
-    /// The value of `name` by `read`, which must find it to be what `must_be` says; null is none.
+    /// Takes the field `name` and converts it with `read`; null counts as absent. `must_be` describes the form, for the
+    /// error message.
     fn take<T>(
         &mut self,
         name: &'static str,
         must_be: &str,
         read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
+    ) -> Result<Option<T>, RequestRefusal> {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match read(&value) {
                 Some(read) => Ok(Some(read)),
-                None => {
-                    Err(Refusal::bad(name, format!("{name} is {}; it must be {must_be}", short(&value.to_string()))))
-                }
+                None => Err(RequestRefusal::bad(
+                    name,
+                    format!("{name} is {}; it must be {must_be}", short(&value.to_string())),
+                )),
             },
         }
     }
 
-    /// A string.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Refusal> {
+    /// Takes a string.
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, RequestRefusal> {
         self.take(name, "a string", |value| value.as_str().map(str::to_owned))
     }
 
-    /// A whole number.
-    pub(super) fn number<T: TryFrom<u64>>(&mut self, name: &'static str, must_be: &str) -> Result<Option<T>, Refusal> {
+    /// Takes a whole number.
+    pub(super) fn number<T: TryFrom<u64>>(
+        &mut self,
+        name: &'static str,
+        must_be: &str,
+    ) -> Result<Option<T>, RequestRefusal> {
         self.take(name, must_be, |value| T::try_from(value.as_u64()?).ok())
     }
 
-    /// True or false; false where it is not there.
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Refusal> {
+    /// Takes a boolean; an absent one is false.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, RequestRefusal> {
         Ok(self.take(name, "true or false", Value::as_bool)?.unwrap_or(false))
     }
 
-    /// A list of strings that are `T`s.
+    /// Takes a list of strings, each parsed as a `T`.
     pub(super) fn list<T: std::str::FromStr>(
         &mut self,
         name: &'static str,
         must_be: &str,
-    ) -> Result<Option<Vec<T>>, Refusal> {
+    ) -> Result<Option<Vec<T>>, RequestRefusal> {
         self.take(name, must_be, |value| value.as_array()?.iter().map(|value| value.as_str()?.parse().ok()).collect())
     }
 
-    /// An object with `known` fields.
-    pub(super) fn object(&mut self, name: &'static str, known: &[&str]) -> Result<Option<Self>, Refusal> {
+    /// Takes an object whose fields must be among `known`.
+    pub(super) fn object(&mut self, name: &'static str, known: &[&str]) -> Result<Option<Self>, RequestRefusal> {
         let value = self.take(name, "an object", |value| Some(value.clone()))?;
         value.map(|value| Self::of(name, value, known)).transpose()
     }
 }
 
-/// The whole of `body`, unless it is too long.
-async fn collect(mut body: Incoming) -> Result<Vec<u8>, Refusal> {
+/// Collects `body`. Fails when it is too long or breaks off.
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, RequestRefusal> {
     let too_long = || {
-        let message = format!("the body is longer than {BODY} bytes; send less");
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body", message)
+        let message = format!("the body is longer than {MAX_BODY} bytes; send less");
+        RequestRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, "body", message)
     };
-    if body.size_hint().lower() > SPILL {
+    if body.size_hint().lower() > MAX_READ {
         return Err(too_long());
     }
     let mut bytes = Vec::new();
     let mut seen = 0_u64;
     while let Some(frame) = body.frame().await {
-        let broken = |error| Refusal::bad("body", format!("the body broke off: {error}"));
+        let broken = |error| RequestRefusal::bad("body", format!("the body broke off: {error}"));
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         seen += data.len() as u64;
-        if seen > SPILL {
+        if seen > MAX_READ {
             break;
         }
-        if seen <= BODY as u64 {
+        if seen <= MAX_BODY as u64 {
             bytes.extend_from_slice(&data);
         }
     }
-    if seen > BODY as u64 { Err(too_long()) } else { Ok(bytes) }
+    if seen > MAX_BODY as u64 { Err(too_long()) } else { Ok(bytes) }
 }
 
-/// Whether the body is said to be JSON (RFC 9110 §8.3), in whatever encoding, which can be but one.
+/// Returns whether `Content-Type` is JSON (RFC 9110 §8.3). Parameters are ignored: JSON is UTF-8 (RFC 8259 §8.1).
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default();
@@ -151,19 +161,19 @@ mod tests {
     fn a_slip_is_told_with_the_word_that_was_meant() {
         let error = fields(json!({"raeson": "x"})).expect_err("a slip");
         assert_eq!(error, r#"unknown field "raeson"; did you mean "reason"? (known: code, reason, dry_run, ids)"#);
-        assert!(fields(json!([1])).expect_err("a list").contains("an object is wanted here, not [1]"));
+        assert!(fields(json!([1])).expect_err("a list").contains("an object is required here, not [1]"));
     }
 
     #[test]
     fn a_value_of_another_kind_is_told_by_its_name() {
         let mut read = fields(json!({"code": -1, "reason": 5, "dry_run": "yes", "ids": ["a", 7]})).expect("known");
-        let told = |result: Result<bool, Refusal>| result.expect_err("wrong").message;
+        let message = |result: Result<bool, RequestRefusal>| result.expect_err("wrong").message;
         let code: Result<Option<u16>, _> = read.number("code", "a close code");
-        assert_eq!(told(code.map(|_| true)), "code is -1; it must be a close code");
-        assert_eq!(told(read.text("reason").map(|_| true)), "reason is 5; it must be a string");
-        assert_eq!(told(read.flag("dry_run")), "dry_run is \"yes\"; it must be true or false");
+        assert_eq!(message(code.map(|_| true)), "code is -1; it must be a close code");
+        assert_eq!(message(read.text("reason").map(|_| true)), "reason is 5; it must be a string");
+        assert_eq!(message(read.flag("dry_run")), "dry_run is \"yes\"; it must be true or false");
         let ids: Result<Option<Vec<String>>, _> = read.list("ids", "names");
-        assert_eq!(told(ids.map(|_| true)), "ids is [\"a\",7]; it must be names");
+        assert_eq!(message(ids.map(|_| true)), "ids is [\"a\",7]; it must be names");
         let mut nothing = fields(json!({"reason": null})).expect("known");
         assert_eq!(nothing.text("reason").ok().flatten(), None);
         assert_eq!(nothing.flag("dry_run").ok(), Some(false));

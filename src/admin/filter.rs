@@ -1,22 +1,22 @@
-//! Which sessions are meant.
+//! The selection of sessions in queries and commands.
 
 use std::collections::BTreeSet;
 
-use super::answer::Refusal;
 use super::fields::Fields;
 use super::query::{Query, wrong};
-use super::view::Row;
+use super::response::RequestRefusal;
+use super::session_view::Row;
 use crate::config::{Cidr, CidrError};
-use crate::registry::ConnId;
+use crate::session::ConnId;
 
-/// What a client's address must be.
+/// The form of `client`, for error messages.
 const NETWORK: &str = "an address or a network such as 10.0.0.0/8 or 2001:db8::/32";
-/// What a number of misses must be.
+/// The form of `misses_gte`, for error messages.
 const COUNT: &str = "a whole number";
-/// What names of sessions must be.
+/// The form of `ids`, for error messages.
 const IDS: &str = "a list of ids, each 16 hexadecimal digits";
 
-/// The sessions that fulfil all of these; nothing asked for is every session.
+/// A conjunction of conditions; without conditions it matches every session.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     route: Option<String>,
@@ -26,8 +26,8 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// The parameters of a query that it reads.
-    pub(super) fn of_query(query: &Query<'_>) -> Result<Self, Refusal> {
+    /// Reads the conditions from the parameters of a query. Fails when a value is malformed.
+    pub(super) fn of_query(query: &Query<'_>) -> Result<Self, RequestRefusal> {
         let client = query.text("client").map(|text| network(text).map_err(|why| wrong("client", text, why)));
         Ok(Self {
             route: query.text("route").map(str::to_owned),
@@ -37,8 +37,8 @@ impl Filter {
         })
     }
 
-    /// Reads the object `filter`.
-    pub(super) fn of_fields(fields: &mut Fields) -> Result<Self, Refusal> {
+    /// Reads the conditions from the object `filter` of a body. Fails when a field is unknown or malformed.
+    pub(super) fn of_fields(fields: &mut Fields) -> Result<Self, RequestRefusal> {
         let known = ["route", "client", "misses_gte", "ids"];
         let Some(mut fields) = fields.object("filter", &known)? else { return Ok(Self::default()) };
         let client = fields.text("client")?;
@@ -52,14 +52,14 @@ impl Filter {
         })
     }
 
-    /// Whether nothing is asked for.
+    /// Returns whether there is no condition.
     pub(super) fn is_empty(&self) -> bool {
         let Self { route, client, misses_gte, ids } = self;
         route.is_none() && client.is_none() && misses_gte.is_none() && ids.is_none()
     }
 
-    /// Whether `row` is meant.
-    pub(super) fn admits(&self, row: &Row) -> bool {
+    /// Returns whether `row` meets every condition.
+    pub(super) fn matches(&self, row: &Row) -> bool {
         let Self { route, client, misses_gte, ids } = self;
         ids.as_ref().is_none_or(|ids| ids.contains(&row.id()))
             && misses_gte.is_none_or(|least| row.misses() >= u64::from(least))

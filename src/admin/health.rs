@@ -1,21 +1,21 @@
-//! The health listener: whether the process lives, is ready and has started, and its metrics.
+//! The responses of the health listener: liveness, readiness and startup probes, and metrics.
 //!
-//! Probes come from outside by whatever address the orchestrator knows, so nobody's Host is looked at; nothing that is
-//! served here changes anything, or tells of a single session.
+//! Orchestrators send probes to any address of the process, so the Host header is not checked. No endpoint changes
+//! state or reveals a single session.
 
 use std::sync::Arc;
 
 use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::Context;
-use super::answer::{Body, Refusal, content};
-use crate::drain::Phase;
-use crate::telemetry::metrics::Exposition;
+use super::context::Context;
+use super::response::{Body, RequestRefusal, content};
+use crate::drain::DrainPhase;
+use crate::telemetry::metrics::TextFormat;
 
 pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Response<Body> {
     let (status, word) = match request.uri().path() {
-        // Also while draining: whoever restarts a process for draining cuts its sessions off.
+        // Also while draining: a restart by the orchestrator would abort the sessions.
         "/livez" => (StatusCode::OK, "alive"),
         "/readyz" => verdict(readiness(context)),
         "/startupz" => verdict(startup(context)),
@@ -23,12 +23,12 @@ pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Respons
         _ => (StatusCode::NOT_FOUND, "not_found"),
     };
     if status != StatusCode::NOT_FOUND && !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "use GET or HEAD");
+        let refusal = RequestRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method", "use GET or HEAD");
         return refusal.with(ALLOW, HeaderValue::from_static("GET, HEAD")).into();
     }
     if word.is_empty() {
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
-        let exposition = Exposition::of_accept(accept.unwrap_or_default());
+        let exposition = TextFormat::negotiate(accept.unwrap_or_default());
         let kind = HeaderValue::from_static(exposition.content_type());
         let mut response = content(status, kind, context.metrics.encode_as(exposition));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
@@ -37,7 +37,7 @@ pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Respons
     content(status, HeaderValue::from_static("text/plain; charset=utf-8"), format!("{word}\n"))
 }
 
-/// A word that is good, or one that says why not.
+/// Returns the status and body of a probe: 200 for `Ok`, 503 with the reason for `Err`.
 fn verdict(found: Result<&'static str, &'static str>) -> (StatusCode, &'static str) {
     match found {
         Ok(word) => (StatusCode::OK, word),
@@ -45,20 +45,20 @@ fn verdict(found: Result<&'static str, &'static str>) -> (StatusCode, &'static s
     }
 }
 
-/// Whether every worker accepts; whatever comes later, it has.
+/// Returns `Ok` once every worker accepts, and from then on.
 fn startup(context: &Context) -> Result<&'static str, &'static str> {
-    if context.startup.is_over() { Ok("started") } else { Err("starting") }
+    if context.startup.is_complete() { Ok("started") } else { Err("starting") }
 }
 
-/// Whether more clients should be sent here.
+/// Returns `Ok` while the process should receive new clients; otherwise the reason.
 fn readiness(context: &Context) -> Result<&'static str, &'static str> {
-    if context.shutdown.phase() >= Phase::Announced {
+    if context.shutdown.phase() >= DrainPhase::Announced {
         return Err("draining");
     }
     startup(context)?;
-    // One app that lives is worth its clients.
+    // One responsive app is enough: its routes can be served.
     let in_force = context.current.load();
-    if !in_force.apps.iter().any(|app| app.pulse().is_responsive()) {
+    if !in_force.apps.iter().any(|app| app.liveness().is_responsive()) {
         return Err("upstream");
     }
     Ok("ready")

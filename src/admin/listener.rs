@@ -1,59 +1,69 @@
-//! The sockets of the two listeners, opened before anybody is served.
+//! The sockets of the two listeners, opened before any client is served.
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::accept;
 use crate::config::AdminSocket;
+use crate::platform::file_identity::FileIdentity;
 use crate::telemetry::Chain;
 
-/// Connections that the kernel holds until they are accepted.
+/// The accept backlog, in connections.
 const BACKLOG: i32 = 128;
-/// None but the program's own user opens the socket.
+/// The mode of the unix socket: only the program's own user may connect.
 const OWNER_ONLY: u32 = 0o600;
 
-/// Why a listener could not be opened.
+/// The listeners with their ports open; connections wait in the kernel's queue.
+#[derive(Debug)]
+pub struct BoundListeners {
+    pub(super) handshake: Duration,
+    pub(super) health: Option<HealthListener>,
+    pub(super) administration: Option<Administration>,
+}
+
+/// A listener that could not be opened.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// The health port.
+    /// The health port could not be opened.
     #[error("cannot serve health and metrics on {address} (admin.health): {source}{}", accept::port_remedy(source))]
     Health {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The admin port.
+    /// The admin port could not be opened.
     #[error("cannot open the admin port {address} (admin.socket): {source}{}", accept::port_remedy(source))]
     Port {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The unix socket.
+    /// The unix socket could not be opened.
     #[error("cannot open the admin socket {} (admin.socket): {source}{}", path.display(), folder_remedy(path, source))]
     Socket {
-        /// Its path.
+        /// The path of the socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another program answers there.
+    /// A running program listens on the socket.
     #[error("the admin socket {} (admin.socket) is in use by a running program; end it or use another path", path.display())]
     InUse {
-        /// Its path.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// Something lies there that is no socket, and so not ours to remove.
+    /// The path exists and is no socket, so it is not removed.
     #[error("{} (admin.socket) exists and is no socket; remove it or use another path", path.display())]
     NoSocket {
         /// The path.
@@ -61,7 +71,7 @@ pub enum BindError {
     },
 }
 
-/// The remedy for a socket whose folder is missing or not writable, as the end of a sentence.
+/// Returns the remedy for a missing or read-only folder of the socket, as the end of a sentence.
 fn folder_remedy(path: &Path, error: &io::Error) -> String {
     let folder = path.parent().unwrap_or(path).display();
     match error.kind() {
@@ -73,46 +83,46 @@ fn folder_remedy(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The listener of health and metrics.
+/// The open listener of health and metrics.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct HealthListener {
     pub(super) listener: TcpListener,
     pub(super) address: SocketAddr,
 }
 
-impl Health {
+impl HealthListener {
     pub(super) fn open(address: SocketAddr) -> Result<Self, BindError> {
-        let (listener, address) = port(address).map_err(|source| BindError::Health { address, source })?;
+        let (listener, address) = open_port(address).map_err(|source| BindError::Health { address, source })?;
         Ok(Self { listener, address })
     }
 }
 
-/// The listener of the administration.
+/// The open admin listener.
 #[derive(Debug)]
 pub(super) struct Administration {
-    pub(super) listener: Listener,
-    /// Where it really is.
+    pub(super) listener: AdminListener,
+    /// The configured socket, with the real port.
     pub(super) socket: AdminSocket,
 }
 
 #[derive(Debug)]
-pub(super) enum Listener {
+pub(super) enum AdminListener {
     Unix(UnixListener, SocketFile),
     Tcp { listener: TcpListener, tls: bool },
 }
 
 impl Administration {
-    /// `None` where the socket is one that nobody asked for, and cannot be opened.
+    /// Opens `socket`. A default unix socket (`required` not set) that cannot be opened is logged and gives `None`.
     pub(super) fn open(socket: &AdminSocket, tls: bool) -> Result<Option<Self>, BindError> {
         match socket {
             AdminSocket::Tcp(address) => {
                 let (listener, real) =
-                    port(*address).map_err(|source| BindError::Port { address: *address, source })?;
-                Ok(Some(Self { listener: Listener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
+                    open_port(*address).map_err(|source| BindError::Port { address: *address, source })?;
+                Ok(Some(Self { listener: AdminListener::Tcp { listener, tls }, socket: AdminSocket::Tcp(real) }))
             }
-            AdminSocket::Unix { path, required } => match unix(path) {
+            AdminSocket::Unix { path, required } => match open_unix(path) {
                 Ok((listener, file)) => {
-                    Ok(Some(Self { listener: Listener::Unix(listener, file), socket: socket.clone() }))
+                    Ok(Some(Self { listener: AdminListener::Unix(listener, file), socket: socket.clone() }))
                 }
                 Err(error) if *required => Err(error),
                 Err(error) => {
@@ -124,28 +134,29 @@ impl Administration {
     }
 }
 
-fn port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+fn open_port(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = accept::listeners(address, NonZeroUsize::MIN)?.swap_remove(0);
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
-/// Opens the socket at `path`, and replaces one that a program has left there which is no more.
-fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
+/// Opens the socket at `path`; replaces a socket file left by a program that no longer runs.
+fn open_unix(path: &Path) -> Result<(UnixListener, SocketFile), BindError> {
     let failed = |source| BindError::Socket { path: path.into(), source };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(BindError::NoSocket { path: path.into() }),
-        Ok(_) if answers(path).map_err(failed)? => return Err(BindError::InUse { path: path.into() }),
+        Ok(_) if is_in_use(path).map_err(failed)? => return Err(BindError::InUse { path: path.into() }),
         Ok(_) => fs::remove_file(path).map_err(failed)?,
     }
     listen(path).map_err(failed)
 }
 
-/// Whether anybody listens at `path`. Does not wait: a program that hangs, its queue full, is there all the same.
-fn answers(path: &Path) -> io::Result<bool> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+/// Returns whether a program listens at `path`. Does not wait: a full accept queue counts as a running program.
+fn is_in_use(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
@@ -155,40 +166,33 @@ fn answers(path: &Path) -> io::Result<bool> {
 }
 
 fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile::of(path)?;
-    // Before it listens: until then nobody gets in, whatever the umask has made of its mode.
+    // Before `listen`: until then no connection is accepted, whatever mode the umask has left.
     fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY))?;
     socket.listen(BACKLOG)?;
     Ok((socket.into(), file))
 }
 
-/// The file of a unix socket, removed when this is dropped, unless another has taken its place.
+/// The file of a unix socket; removed on drop, unless another file has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// Held, not opened: for as long as it is, no other file gets its number.
-    held: fs::File,
+    identity: FileIdentity,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
-        let held = fs::File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
-        Ok(Self { path: path.into(), held })
-    }
-
-    /// Whether it is still what lies at its path.
-    fn is_there(&self) -> io::Result<bool> {
-        let (held, found) = (self.held.metadata()?, fs::symlink_metadata(&self.path)?);
-        Ok((held.dev(), held.ino()) == (found.dev(), found.ino()))
+        Ok(Self { path: path.into(), identity: FileIdentity::of(path)? })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_there().unwrap_or(false) {
-            // What is left behind is replaced at the next start.
+        if self.identity.is_at(&self.path).unwrap_or(false) {
+            // A file left behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -204,15 +208,15 @@ mod tests {
     fn a_socket_is_the_owners_and_goes_with_its_listener() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("admin.sock");
-        let (listener, file) = unix(&path).expect("a free path");
+        let (listener, file) = open_unix(&path).expect("a free path");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
-        assert!(matches!(unix(&path), Err(BindError::InUse { .. })));
+        assert!(matches!(open_unix(&path), Err(BindError::InUse { .. })));
         assert!(path.exists(), "whoever is refused removes nothing");
 
         drop(listener);
-        let (_listener, successor) = unix(&path).expect("a dead program's socket is replaced");
+        let (_listener, successor) = open_unix(&path).expect("a dead program's socket is replaced");
         drop(file);
         assert!(path.exists(), "the socket of a successor is not ours to remove");
         drop(successor);
@@ -224,9 +228,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("admin.sock");
         fs::write(&path, "precious").expect("write a file");
-        assert!(matches!(unix(&path), Err(BindError::NoSocket { .. })));
+        assert!(matches!(open_unix(&path), Err(BindError::NoSocket { .. })));
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
-        let error = unix(&dir.path().join("none/admin.sock")).expect_err("no such folder");
+        let error = open_unix(&dir.path().join("none/admin.sock")).expect_err("no such folder");
         assert!(error.to_string().contains("none/admin.sock (admin.socket): No such file"), "{error}");
     }
 

@@ -1,14 +1,14 @@
-//! The inspect page, which is part of the program: a few files, and nothing from anywhere else.
+//! The files of the inspect page, embedded in the program; the page loads nothing else.
 
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, X_FRAME_OPTIONS};
 use hyper::{Response, StatusCode};
 
-use super::answer::{Body, content};
+use super::response::{Body, content};
 
-/// Nothing but these files runs in the page, and no other page shows it in a frame.
+/// The Content-Security-Policy: only these files are loaded, and no other page may frame them.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// One file of the page.
+/// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct File {
     path: &'static str,
@@ -21,7 +21,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The files of `page/`, each at the path of its name.
+/// Embeds files of `page/`, each served at `/` and its name.
 macro_rules! files {
     ($($kind:ident $name:literal),* $(,)?) => {
         [$(File { path: concat!("/", $name), kind: $kind, text: include_str!(concat!("page/", $name)) }),*]
@@ -47,7 +47,7 @@ const FILES: &[File] = &files![
     SCRIPT "theme.js",
 ];
 
-/// The file at `path`; the page itself is at `/`.
+/// Returns the file at `path`; `/` is the page itself.
 pub(super) fn at(path: &str) -> Option<File> {
     let path = if path == "/" { "/inspect.html" } else { path };
     FILES.iter().copied().find(|file| file.path == path)

@@ -1,4 +1,4 @@
-//! Connections of both listeners: how many there may be, and how long they may keep us waiting.
+//! The connections of both listeners: accept loops, limits and timeouts.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -18,43 +18,47 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::answer::Body;
 use super::api::Api;
 use super::auth::{Guard, Way};
-use super::listener::{Administration, Listener};
-use super::places::{Place, Places};
-use super::stall::Stalling;
-use super::{Bound, Context, FAREWELL, health};
+use super::context::Context;
+use super::health;
+use super::idle_eviction::{ConnectionSlot, ConnectionSlots};
+use super::listener::{AdminListener, Administration, BoundListeners};
+use super::response::Body;
+use super::write_timeout::WriteTimeout;
 use crate::config::AdminSocket;
 use crate::http::PauseTimer;
 use crate::suspension::{Deadline, timeout};
 use crate::telemetry::Chain;
 
-/// Connections of one listener at once; for one more, the one that has been idle for longest makes room.
-const CONNECTIONS: usize = 256;
-/// How long the head of a request may take, and how long a connection may wait for the next one.
-const HEAD: Duration = Duration::from_secs(10);
-/// How long a client may take no byte of what it asked for.
-const STALL: Duration = Duration::from_secs(30);
-/// How long the loop rests when the system has no room for another connection.
+/// The time limit for responses that are in flight when the listeners close.
+pub(super) const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// The maximum number of connections of one listener; above it the longest-idle one is closed.
+const MAX_CONNECTIONS: usize = 256;
+/// The time limit for the head of a request, including the idle time before it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit for a write that the client does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after a failed accept, such as one without free descriptors.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Header fields in one request.
-const HEADERS: usize = 64;
-/// Bytes of a request's head, and of what is written at once.
+/// The maximum number of header fields in one request.
+const MAX_HEADERS: usize = 64;
+/// The size of a connection's buffers in bytes; also the maximum size of a request's head.
 const BUFFER: usize = 16 * 1024;
 
-/// Serves both listeners until `stop`, and what has been asked until then.
-pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
-    let Bound { handshake, health, administration } = bound;
+/// Serves both listeners until `stop`, then finishes the requests in progress, within [`SHUTDOWN_TIMEOUT`]. Fails when
+/// a socket cannot be registered with the runtime.
+pub(super) async fn serve(bound: BoundListeners, context: Arc<Context>, stop: CancellationToken) -> io::Result<()> {
+    let BoundListeners { handshake, health, administration } = bound;
     let connections = Connections { tracker: TaskTracker::new(), stop: stop.clone() };
-    let probes = async {
+    let health_listener = async {
         match health {
-            Some(health) => report(&connections, TcpListener::from_std(health.listener)?, &context).await,
+            Some(health) => serve_health(&connections, TcpListener::from_std(health.listener)?, &context).await,
             None => stop.cancelled().await,
         }
         io::Result::Ok(())
     };
-    let orders = async {
+    let admin_listener = async {
         let Some(Administration { listener, socket }) = administration else {
             stop.cancelled().await;
             return Ok(None);
@@ -66,43 +70,50 @@ pub(super) async fn serve(bound: Bound, context: Arc<Context>, stop: Cancellatio
         let guard = Guard { configured };
         let api = Arc::new(Api::new(Arc::clone(&context), guard, stop.clone()));
         match listener {
-            Listener::Unix(listener, file) => {
-                administer_unix(&connections, UnixListener::from_std(listener)?, &api).await;
+            AdminListener::Unix(listener, file) => {
+                serve_admin_unix(&connections, UnixListener::from_std(listener)?, &api).await;
                 Ok(Some(file))
             }
-            Listener::Tcp { listener, tls } => {
+            AdminListener::Tcp { listener, tls } => {
                 let listener = TcpListener::from_std(listener)?;
-                administer_tcp(&connections, listener, tls.then_some(handshake), &api).await;
+                serve_admin_tcp(&connections, listener, tls.then_some(handshake), &api).await;
                 Ok(None)
             }
         }
     };
-    // The unix socket is removed when its file is dropped.
-    let ((), _file) = tokio::try_join!(probes, orders)?;
+    // Dropping the file removes the unix socket.
+    let ((), _file) = tokio::try_join!(health_listener, admin_listener)?;
     connections.tracker.close();
-    // Who has not gone by then is not waited for.
-    let _ = timeout(FAREWELL, pin!(connections.tracker.wait())).await;
+    // Connections that are open after the timeout are abandoned.
+    let _ = timeout(SHUTDOWN_TIMEOUT, pin!(connections.tracker.wait())).await;
     Ok(())
 }
 
-async fn report(connections: &Connections, listener: TcpListener, context: &Arc<Context>) {
+async fn serve_health(connections: &Connections, listener: TcpListener, context: &Arc<Context>) {
     let serve = |(tcp, _), place| {
         let context = Arc::clone(context);
-        connections.clone().converse(tcp, place, move |request| ready(health::answer(&context, &request)))
+        connections.clone().serve_connection(tcp, place, move |request| ready(health::answer(&context, &request)))
     };
     connections.accept(async || listener.accept().await, serve).await;
 }
 
-async fn administer_unix(connections: &Connections, listener: UnixListener, api: &Arc<Api>) {
+async fn serve_admin_unix(connections: &Connections, listener: UnixListener, api: &Arc<Api>) {
     let serve = |(stream, _), place| {
         let api = Arc::clone(api);
-        connections.clone().converse(stream, place, move |request| Arc::clone(&api).answer(request, Way::default()))
+        connections
+            .clone()
+            .serve_connection(stream, place, move |request| Arc::clone(&api).answer(request, Way::default()))
     };
     connections.accept(async || listener.accept().await, serve).await;
 }
 
-/// `handshake` is what one may take, where TLS is spoken.
-async fn administer_tcp(connections: &Connections, listener: TcpListener, handshake: Option<Duration>, api: &Arc<Api>) {
+/// Serves the admin port; `handshake` is the time limit of a TLS handshake, `None` without TLS.
+async fn serve_admin_tcp(
+    connections: &Connections,
+    listener: TcpListener,
+    handshake: Option<Duration>,
+    api: &Arc<Api>,
+) {
     let serve = |(tcp, _), place| {
         let (connections, api) = (connections.clone(), Arc::clone(api));
         async move {
@@ -110,15 +121,15 @@ async fn administer_tcp(connections: &Connections, listener: TcpListener, handsh
             let Some(limit) = handshake else {
                 let way = Way { address, tls: None };
                 let answer = move |request| Arc::clone(&api).answer(request, way.clone());
-                return connections.converse(tcp, place, answer).await;
+                return connections.serve_connection(tcp, place, answer).await;
             };
-            // The configuration refuses `admin.tls` where there is no certificate.
+            // The configuration refuses `admin.tls` without a certificate.
             let Some(terminator) = api.terminator() else { return };
             match terminator.http1().handshake(tcp, Deadline::after(limit)).await {
                 Ok((stream, facts)) => {
                     let way = Way { address, tls: Some(facts.server_name) };
                     let answer = move |request| Arc::clone(&api).answer(request, way.clone());
-                    connections.converse(stream, place, answer).await;
+                    connections.serve_connection(stream, place, answer).await;
                 }
                 Err(error) => tracing::debug!(error = %Chain(&error), "admin.handshake"),
             }
@@ -131,7 +142,7 @@ fn local(tcp: &TcpStream) -> Option<std::net::IpAddr> {
     tcp.local_addr().ok().map(|address| address.ip())
 }
 
-/// What all connections share.
+/// The state shared by all connections.
 #[derive(Clone)]
 struct Connections {
     tracker: TaskTracker,
@@ -139,17 +150,20 @@ struct Connections {
 }
 
 impl Connections {
-    /// Accepts until the end, and serves each connection in a task of its own.
-    async fn accept<S, F>(&self, mut next: impl AsyncFnMut() -> io::Result<S>, serve: impl Fn(S, Arc<Place>) -> F)
-    where
+    /// Accepts connections until `stop`, and serves each in a task of its own.
+    async fn accept<S, F>(
+        &self,
+        mut next: impl AsyncFnMut() -> io::Result<S>,
+        serve: impl Fn(S, Arc<ConnectionSlot>) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let places = Places::new(CONNECTIONS);
+        let places = ConnectionSlots::new(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                accepted = one(&places, &mut next) => accepted,
+                accepted = accept_one(&places, &mut next) => accepted,
             };
             match accepted {
                 Ok((stream, place)) => {
@@ -158,7 +172,7 @@ impl Connections {
                     self.tracker.spawn(async move {
                         tokio::select! {
                             () = served => {}
-                            () = place.wanted() => tracing::debug!("admin.makes_room"),
+                            () = place.evicted() => tracing::debug!("admin.makes_room"),
                         }
                     });
                 }
@@ -170,22 +184,22 @@ impl Connections {
         }
     }
 
-    /// Serves one connection until it closes, or idles for too long.
-    async fn converse<S, A, F>(self, stream: S, place: Arc<Place>, answer: A)
+    /// Serves one connection until it closes or times out.
+    async fn serve_connection<S, A, F>(self, stream: S, place: Arc<ConnectionSlot>, answer: A)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Fn(Request<Incoming>) -> F + Send,
         F: Future<Output = Response<Body>> + Send,
     {
         let service = service_fn(|request| {
-            let attended = place.attend();
+            let attended = place.begin_request();
             let answered = answer(request);
-            async { Ok::<_, Infallible>(attended.until_out(answered.await)) }
+            async { Ok::<_, Infallible>(attended.until_sent(answered.await)) }
         });
         let mut http = http1::Builder::new();
         // Without a timer hyper ignores the timeout.
-        http.timer(PauseTimer).header_read_timeout(HEAD).max_headers(HEADERS).max_buf_size(BUFFER);
-        let stream = TokioIo::new(Stalling::new(stream, STALL));
+        http.timer(PauseTimer).header_read_timeout(HEAD_TIMEOUT).max_headers(MAX_HEADERS).max_buf_size(BUFFER);
+        let stream = TokioIo::new(WriteTimeout::new(stream, WRITE_TIMEOUT));
         let mut connection = pin!(http.serve_connection(stream, service));
         let outcome = tokio::select! {
             outcome = &mut connection => outcome,
@@ -200,8 +214,11 @@ impl Connections {
     }
 }
 
-/// The next connection, with its place. It is accepted first: nobody makes room for nobody.
-async fn one<S>(places: &Places, next: &mut impl AsyncFnMut() -> io::Result<S>) -> io::Result<(S, Place)> {
+/// Returns the next connection and its slot. Accepts first, so that no connection is evicted needlessly.
+async fn accept_one<S>(
+    places: &ConnectionSlots,
+    next: &mut impl AsyncFnMut() -> io::Result<S>,
+) -> io::Result<(S, ConnectionSlot)> {
     let stream = next().await?;
-    Ok((stream, places.enter().await))
+    Ok((stream, places.acquire().await))
 }

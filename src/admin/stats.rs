@@ -1,17 +1,17 @@
-//! What the whole program does, second by second.
+//! Statistics of the whole process, sampled once a second.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Context;
-use super::view::Clock;
-use crate::drain::Phase;
-use crate::relay::{Traffic, Vitals};
+use super::context::Context;
+use super::session_view::ViewClock;
+use crate::drain::DrainPhase;
+use crate::session::{LiveStats, Traffic};
 
-/// One look at everything. Totals are since the start.
+/// One sample. Totals are since the start; `at` is in unix seconds, `buffered` in bytes.
 #[derive(Debug, Serialize)]
-pub(super) struct Stats {
+pub(super) struct ProxyStats {
     at: f64,
     open: usize,
     opened_total: u64,
@@ -22,7 +22,7 @@ pub(super) struct Stats {
     from_apps: Flow,
     buffered: u64,
     rtt: Rtt,
-    /// Sessions that have missed and not been heard since.
+    /// Sessions with at least one miss and no sign of life since.
     missing: usize,
     draining: bool,
     phase: &'static str,
@@ -41,7 +41,7 @@ impl From<Traffic> for Flow {
     }
 }
 
-/// How the last round trips of the live sessions are spread.
+/// Percentiles of the latest round-trip times of the live sessions, in seconds.
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Rtt {
     p50_s: Option<f64>,
@@ -51,24 +51,24 @@ struct Rtt {
     count: usize,
 }
 
-impl Stats {
+impl ProxyStats {
     pub(super) fn of(context: &Context, generation: u64) -> Self {
-        let vitals: Vec<Vitals> = context.registry.sessions().iter().map(|live| live.vitals()).collect();
+        let stats: Vec<LiveStats> = context.registry.sessions().iter().map(|live| live.live_stats()).collect();
         let (from_clients, from_apps) = context.registry.traffic();
         let opened_total = context.metrics.totals().websockets;
         let memory = context.metrics.memory();
         let phase = context.shutdown.phase();
         Self {
-            at: Clock::now().seconds(),
-            open: vitals.len(),
+            at: ViewClock::now().seconds(),
+            open: stats.len(),
             opened_total,
-            closed_total: opened_total.saturating_sub(vitals.len() as u64),
+            closed_total: opened_total.saturating_sub(stats.len() as u64),
             from_clients: from_clients.into(),
             from_apps: from_apps.into(),
             buffered: memory.total(),
-            rtt: Rtt::of(vitals.iter().filter_map(|vitals| vitals.rtt).collect()),
-            missing: vitals.iter().filter(|vitals| vitals.misses > 0).count(),
-            draining: phase >= Phase::Announced,
+            rtt: Rtt::of(stats.iter().filter_map(|stats| stats.rtt).collect()),
+            missing: stats.iter().filter(|stats| stats.misses > 0).count(),
+            draining: phase >= DrainPhase::Announced,
             phase: phase.as_str(),
             generation,
         }
@@ -78,7 +78,7 @@ impl Stats {
 impl Rtt {
     fn of(mut all: Vec<Duration>) -> Self {
         all.sort_unstable();
-        // The nearest rank: the smallest one that so many of a hundred do not exceed.
+        // Nearest-rank percentile: the smallest value that `percent` in 100 values do not exceed.
         let rank = |percent: usize| {
             let index = (all.len() * percent).div_ceil(100).checked_sub(1)?;
             all.get(index).map(Duration::as_secs_f64)
@@ -87,16 +87,16 @@ impl Rtt {
     }
 }
 
-/// The last look, which everybody who wants one within the same second shares.
+/// The latest sample as JSON, shared by all requests of the same second.
 #[derive(Debug, Default)]
 pub(super) struct Shared(Option<(Instant, String)>);
 
 impl Shared {
-    /// As JSON, from `look` where the last one is older than `age`.
-    pub(super) fn within(&mut self, age: Duration, look: impl FnOnce() -> Stats) -> &str {
+    /// Returns the sample as JSON; takes a new one with `sample` when the latest is older than `age`.
+    pub(super) fn within(&mut self, age: Duration, sample: impl FnOnce() -> ProxyStats) -> &str {
         let stale = self.0.as_ref().is_none_or(|(at, _)| at.elapsed() >= age);
         if stale {
-            let text = serde_json::to_string(&look()).expect("structs of numbers and text have a form in JSON");
+            let text = serde_json::to_string(&sample()).expect("structs of numbers and text have a form in JSON");
             self.0 = Some((Instant::now(), text));
         }
         self.0.as_ref().map_or("", |(_, text)| text)

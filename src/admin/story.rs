@@ -8,13 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::sentence::{sentence, span};
-use super::view::{Clock, Row};
-use crate::drain::Phase;
-use crate::heartbeat::{Awaited, Liveness, Mode, Picked, Policy, Proof};
-use crate::registry::Closed;
-use crate::relay::{Ending, Initiator, Traffic, Vitals};
-use crate::telemetry::lines::{Client, Session};
+use super::session_view::{Row, ViewClock};
+use crate::drain::DrainPhase;
+use crate::heartbeat::{Awaited, Liveness, Mode, Policy, ProofOfLife, Selected};
+use crate::registry::ClosedSession;
+use crate::session::{ClientAddress, Ending, Initiator, LiveStats, SessionFacts, Traffic, close_summary, span};
 
 /// No Close came or went (RFC 6455 §7.1.5).
 const NO_CLOSE: u16 = 1006;
@@ -23,19 +21,19 @@ const EMPTY_CLOSE: u16 = 1005;
 
 /// One paragraph of the story.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Line {
+pub(super) struct Paragraph {
     /// Its subject, in a word or two.
     topic: &'static str,
     /// Whole sentences.
     text: String,
 }
 
-/// What the story needs besides the session itself.
+/// The facts that the story needs besides the session itself.
 pub(super) struct Surroundings<'a> {
-    /// The configuration in force.
+    /// The generation of the configuration.
     pub(super) generation: u64,
     /// The drain's phase.
-    pub(super) phase: Phase,
+    pub(super) phase: DrainPhase,
     /// The address's sessions that opened earlier, newest first.
     pub(super) before: &'a [Row],
     /// Those that opened later, oldest first.
@@ -43,46 +41,46 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Returns the story of `row`.
-pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: Clock) -> Vec<Line> {
+pub(super) fn of(row: &Row, around: &Surroundings<'_>, clock: ViewClock) -> Vec<Paragraph> {
     let facts = row.facts();
     let mut story = vec![
-        Line { topic: "state", text: state(row, clock) },
-        Line { topic: "opened", text: opened(facts, row.opened_at(), around.generation, clock) },
-        Line { topic: "heartbeat", text: heartbeat(&facts.heartbeat) },
+        Paragraph { topic: "state", text: state(row, clock) },
+        Paragraph { topic: "opened", text: opened(facts, row.opened_at(), around.generation, clock) },
+        Paragraph { topic: "heartbeat", text: heartbeat(&facts.heartbeat) },
     ];
     match row {
-        Row::Live(_, vitals) => story.extend([
-            Line { topic: "round trips", text: round_trips(vitals, &facts.heartbeat.policy) },
-            Line {
+        Row::Live(_, figures) => story.extend([
+            Paragraph { topic: "round trips", text: round_trips(figures, &facts.heartbeat.policy) },
+            Paragraph {
                 topic: "traffic",
-                text: traffic(vitals.from_client, vitals.from_upstream) + &last_byte(vitals, clock),
+                text: traffic(figures.from_client, figures.from_upstream) + &last_byte(figures, clock),
             },
-            Line { topic: "held", text: held(vitals, &facts.heartbeat.policy) },
-            Line { topic: "next", text: next(vitals, &facts.heartbeat.policy, around.phase, clock) },
+            Paragraph { topic: "held", text: held(figures, &facts.heartbeat.policy) },
+            Paragraph { topic: "next", text: next(figures, &facts.heartbeat.policy, around.phase, clock) },
         ]),
         Row::Closed(closed) => {
             let ending = &closed.ending;
             story.extend([
-                Line { topic: "round trips", text: last_round_trips(ending) },
-                Line { topic: "traffic", text: traffic(ending.from_client, ending.from_upstream) },
-                Line { topic: "end", text: end(closed) },
-                Line { topic: "client", text: client_end(ending) },
-                Line { topic: "app", text: app_end(ending) },
+                Paragraph { topic: "round trips", text: last_round_trips(ending) },
+                Paragraph { topic: "traffic", text: traffic(ending.from_client, ending.from_upstream) },
+                Paragraph { topic: "end", text: end(closed) },
+                Paragraph { topic: "client", text: client_end(ending) },
+                Paragraph { topic: "app", text: app_end(ending) },
             ]);
         }
     }
     story.extend([
-        Line { topic: "before", text: before(row, around.before) },
-        Line { topic: "after", text: after(row, around.after) },
+        Paragraph { topic: "before", text: before(row, around.before) },
+        Paragraph { topic: "after", text: after(row, around.after) },
     ]);
     story
 }
 
-fn state(row: &Row, clock: Clock) -> String {
+fn state(row: &Row, clock: ViewClock) -> String {
     let id = row.id();
     match row {
-        Row::Live(live, vitals) => {
-            let state = if vitals.closing { "closing" } else { "open" };
+        Row::Live(live, figures) => {
+            let state = if figures.closing { "closing" } else { "open" };
             format!("Connection {id} is {state}, and {} old.", span(clock.since(live.opened)))
         }
         Row::Closed(closed) => {
@@ -96,27 +94,27 @@ fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-fn opened(facts: &Session, at: SystemTime, generation: u64, clock: Clock) -> String {
-    let asked = &facts.asked;
-    let http = if asked.protocol == "h2" { "HTTP/2" } else { "HTTP/1.1" };
+fn opened(facts: &SessionFacts, at: SystemTime, generation: u64, clock: ViewClock) -> String {
+    let request = &facts.request;
+    let http = if request.protocol == "h2" { "HTTP/2" } else { "HTTP/1.1" };
     let tls = match (facts.tls_version, facts.tls_group) {
         (Some(version), Some(group)) => format!("with TLS {version} ({group})"),
         (Some(version), None) => format!("with TLS {version}"),
         (None, _) => "without TLS".to_owned(),
     };
-    let name = asked.server_name.as_deref().map(|name| format!(" at {name}")).unwrap_or_default();
-    let route = &asked.route;
+    let name = request.server_name.as_deref().map(|name| format!(" at {name}")).unwrap_or_default();
+    let route = &request.route;
     let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut text = format!(
         "Opened at {}, {} ago, by {} over {http} {tls}, for {}{name}. Route {host}{} leads to the app at {}.",
         time(at),
         span(clock.since_time(at)),
-        asked.client,
-        asked.path,
+        request.client,
+        request.path,
         route.path,
         route.upstream,
     );
-    if matches!(asked.client, Client::Forwarded(_)) {
+    if matches!(request.client, ClientAddress::Forwarded(_)) {
         text.push_str(" A trusted proxy reported the address.");
     }
     let mut more = |words: String| {
@@ -126,11 +124,11 @@ fn opened(facts: &Session, at: SystemTime, generation: u64, clock: Clock) -> Str
     if let Some(subprotocol) = &facts.subprotocol {
         more(format!("Subprotocol {subprotocol}"));
     }
-    more(match &asked.user_agent {
+    more(match &request.user_agent {
         Some(agent) => format!("User agent {agent:?}"),
         None => "No user agent".to_owned(),
     });
-    if let Some(trace) = &asked.trace_id {
+    if let Some(trace) = &request.trace_id {
         more(format!("Trace {trace}"));
     }
     let own = facts.config_generation;
@@ -142,7 +140,7 @@ fn opened(facts: &Session, at: SystemTime, generation: u64, clock: Clock) -> Str
     text
 }
 
-fn heartbeat(picked: &Picked) -> String {
+fn heartbeat(picked: &Selected) -> String {
     let policy = &*picked.policy;
     let mode = match policy.mode.profile() {
         Some(profile) => format!("mode {}, profile {}", policy.mode.as_str(), profile.name),
@@ -169,7 +167,7 @@ fn heartbeat(picked: &Picked) -> String {
     text
 }
 
-/// What the heartbeat does, and when it ends the session; without a full stop.
+/// Describes the heartbeat and the time after which it ends the session; without a full stop.
 fn does(policy: &Policy) -> String {
     let (interval, timeout) = (span(policy.interval), span(policy.timeout));
     let most = policy.max_missed;
@@ -183,40 +181,40 @@ fn does(policy: &Policy) -> String {
     };
     match (&policy.mode, policy.proof()) {
         (Mode::Off, _) | (_, None) => "No heartbeat: a silent client is not detected".to_owned(),
-        (Mode::Protocol, _) | (Mode::Passive(_), Some(Proof::Pongs)) => asked("a ping", "the pong"),
+        (Mode::Protocol, _) | (Mode::Passive(_), Some(ProofOfLife::Pongs)) => asked("a ping", "the pong"),
         (Mode::App(_), _) => asked("the proxy sends the heartbeat message", "the client's answer"),
         (Mode::Answer(_), Some(proof)) => {
             let window = span(proof.window().unwrap_or_default());
             format!("The client sends heartbeats and the proxy answers them; {window} without one end the session")
         }
-        (Mode::Passive(_), Some(Proof::Answers)) => {
+        (Mode::Passive(_), Some(ProofOfLife::Answers)) => {
             format!("The app sends heartbeats; the client has {timeout} to answer each of them")
         }
-        (Mode::Passive(_), Some(Proof::Speaks(window))) => {
+        (Mode::Passive(_), Some(ProofOfLife::Sends(window))) => {
             format!("The client sends heartbeats to the app; {} without one end the session", span(window))
         }
-        (Mode::Passive(_), Some(Proof::SpeaksWhenQuiet(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SendsWhenIdle(window))) => format!(
             "The client sends heartbeats to the app when both sides are quiet; {} of silence end the session",
             span(window)
         ),
-        (Mode::Passive(_), Some(Proof::SpeaksWhenSpokenTo(window))) => format!(
+        (Mode::Passive(_), Some(ProofOfLife::SendsAfterApp(window))) => format!(
             "The client sends heartbeats to the app; {} without one after a message of the app end the session",
             span(window)
         ),
     }
 }
 
-fn round_trips(vitals: &Vitals, policy: &Policy) -> String {
-    let measured = match (vitals.rtt, vitals.rtt_min) {
+fn round_trips(figures: &LiveStats, policy: &Policy) -> String {
+    let measured = match (figures.rtt, figures.rtt_min) {
         (Some(last), Some(shortest)) => format!("The last took {}, the shortest {}; ", span(last), span(shortest)),
         _ => "None measured yet; ".to_owned(),
     };
     format!(
         "{measured}{} of {} probes answered, {}, {} of {} in a row.",
-        vitals.pongs,
-        vitals.pings,
-        missed(vitals.missed),
-        vitals.misses,
+        figures.pongs,
+        figures.pings,
+        missed(figures.missed),
+        figures.misses,
         policy.max_missed,
     )
 }
@@ -239,15 +237,15 @@ fn traffic(from_client: Traffic, from_app: Traffic) -> String {
     format!("From the client {}, from the app {}.", flow(from_client), flow(from_app))
 }
 
-fn last_byte(vitals: &Vitals, clock: Clock) -> String {
-    match vitals.from_client.bytes {
+fn last_byte(figures: &LiveStats, clock: ViewClock) -> String {
+    match figures.from_client.bytes {
         0 => " The client has sent nothing since the upgrade.".to_owned(),
-        _ => format!(" The client's last byte came {} ago.", span(clock.since(vitals.last_seen))),
+        _ => format!(" The client's last byte came {} ago.", span(clock.since(figures.last_seen))),
     }
 }
 
-fn held(vitals: &Vitals, policy: &Policy) -> String {
-    let (to_app, to_client) = (vitals.held_to_app as u64, vitals.held_to_client as u64);
+fn held(figures: &LiveStats, policy: &Policy) -> String {
+    let (to_app, to_client) = (figures.held_to_app as u64, figures.held_to_client as u64);
     let mut text = String::new();
     if to_client > 0 {
         let (held, stall) = (bytes(to_client), span(policy.write_stall));
@@ -264,11 +262,11 @@ fn held(vitals: &Vitals, policy: &Policy) -> String {
     if text.is_empty() { "Nothing, for either side.".to_owned() } else { text }
 }
 
-/// What happens if nothing else does.
-fn next(vitals: &Vitals, policy: &Policy, phase: Phase, clock: Clock) -> String {
-    let due = vitals.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
+/// Describes the next action of the proxy if nothing else happens.
+fn next(figures: &LiveStats, policy: &Policy, phase: DrainPhase, clock: ViewClock) -> String {
+    let due = figures.next_deadline.map(|at| format!("{}, in {}", time(clock.time_of(at)), span(clock.until(at))));
     let due = due.as_deref();
-    let mut text = match (vitals.closing, vitals.awaited, due) {
+    let mut text = match (figures.closing, figures.awaited, due) {
         (true, _, Some(due)) => format!("The session is ending; what is left of both legs is cut at {due}."),
         (true, _, None) => "The session is ending, as soon as what was accepted is delivered.".to_owned(),
         (false, Awaited::Probe, Some(due)) => {
@@ -279,7 +277,7 @@ fn next(vitals: &Vitals, policy: &Policy, phase: Phase, clock: Clock) -> String 
             "A probe is due and waits behind other bytes; if the client takes none of them, the session ends at {due}."
         ),
         (false, Awaited::Answer, Some(due)) => {
-            let misses = vitals.misses + 1;
+            let misses = figures.misses + 1;
             let then = if misses >= policy.max_missed {
                 "the session ends".to_owned()
             } else {
@@ -293,41 +291,43 @@ fn next(vitals: &Vitals, policy: &Policy, phase: Phase, clock: Clock) -> String 
         (false, Awaited::App, Some(due)) => {
             format!("The app does not take what the client sends; if that lasts until {due}, the session ends.")
         }
-        (false, Awaited::Question, _) => "The app's next heartbeat is awaited; the client owes nothing.".to_owned(),
+        (false, Awaited::AppProbe, _) => {
+            "The app's next heartbeat is awaited; the client has nothing to answer.".to_owned()
+        }
         (false, ..) => "Nothing is due.".to_owned(),
     };
     match phase {
-        Phase::Serving => {}
-        Phase::Announced => text.push_str(" A drain is announced and will close the session."),
-        Phase::Draining | Phase::Drained | Phase::Aborting => {
+        DrainPhase::Serving => {}
+        DrainPhase::Announced => text.push_str(" A drain is announced and will close the session."),
+        DrainPhase::Draining | DrainPhase::Drained | DrainPhase::Aborting => {
             text.push_str(" The proxy is draining and closes every session.");
         }
     }
     text
 }
 
-fn end(closed: &Closed) -> String {
+fn end(closed: &ClosedSession) -> String {
     let ending = &closed.ending;
-    let began = match ending.initiator {
+    let began = match ending.cause.initiator() {
         Initiator::Client => "The client",
         Initiator::Upstream => "The app",
         Initiator::Proxy => "pulsegate",
     };
-    let why = sentence(ending, &closed.facts.heartbeat.policy);
+    let why = close_summary(ending, &closed.facts.heartbeat.policy);
     format!(
         "Ended at {}, after {}: {why}. {began} began it ({}).",
         time(closed.closed_at),
         span(ending.duration),
-        ending.reason.as_str()
+        ending.cause.reason().as_str()
     )
 }
 
 fn client_end(ending: &Ending) -> String {
-    leg_end("client", ending.initiator == Initiator::Client, ending.client_code, &ending.close_reason)
+    leg_end("client", ending.cause.initiator() == Initiator::Client, ending.client_code, &ending.close_reason)
 }
 
 fn app_end(ending: &Ending) -> String {
-    leg_end("app", ending.initiator == Initiator::Upstream, ending.upstream_code, &ending.upstream_close_reason)
+    leg_end("app", ending.cause.initiator() == Initiator::Upstream, ending.upstream_code, &ending.upstream_close_reason)
 }
 
 /// The last thing on one leg: the Close that `side` sent, or was sent.
@@ -382,12 +382,13 @@ fn after(row: &Row, after: &[Row]) -> String {
     )
 }
 
-/// How the sessions among `rows` that have ended did: `, 2 of which ended as heartbeat_timeout and 1 as normal`.
+/// Counts the sessions among `rows` that have ended, by reason:
+/// `, 2 of which ended as heartbeat_timeout and 1 as normal`.
 fn tally(rows: &[Row]) -> String {
     let mut reasons = BTreeMap::<&str, usize>::new();
     for row in rows {
         if let Row::Closed(closed) = row {
-            *reasons.entry(closed.ending.reason.as_str()).or_default() += 1;
+            *reasons.entry(closed.ending.cause.reason().as_str()).or_default() += 1;
         }
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
@@ -396,18 +397,18 @@ fn tally(rows: &[Row]) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
 }
 
-/// Whether `other` has the user agent of `row`: one address may stand for many clients.
+/// Returns whether `other` has the user agent of `row`: one address may stand for many clients.
 fn agent(row: &Row, other: &Row) -> &'static str {
-    let same = row.facts().asked.user_agent == other.facts().asked.user_agent;
+    let same = row.facts().request.user_agent == other.facts().request.user_agent;
     if same { "" } else { " (another user agent)" }
 }
 
-/// How `row` ended, or that it is open; continues a sentence.
+/// Describes the end of `row`, or states that it is open; continues a sentence.
 fn fate(row: &Row) -> String {
     match row {
         Row::Live(..) => " and is open".to_owned(),
         Row::Closed(closed) => {
-            let why = sentence(&closed.ending, &closed.facts.heartbeat.policy);
+            let why = close_summary(&closed.ending, &closed.facts.heartbeat.policy);
             format!(", and lived {}: {why}", span(closed.ending.duration))
         }
     }
@@ -441,5 +442,4 @@ fn bytes(count: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "story_tests.rs"]
 mod tests;

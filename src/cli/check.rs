@@ -1,9 +1,9 @@
 //! `pulsegate check`: reports the faults of a configuration, or the service that it describes.
 
 pub mod connect;
-mod edge;
 mod heartbeat;
-mod operate;
+mod listener;
+mod operations;
 mod overlap;
 mod warnings;
 
@@ -12,17 +12,18 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use connect::Trial;
+use connect::AppTrial;
 
 use warnings::warnings;
 
 use crate::config::{
-    self, Input, OriginPolicy, Overrides, Report, Route, Settings, Tls, TlsFault, UnreadVariable, Upstream,
+    self, FileCache, Input, OriginPolicy, Overrides, Report, Route, Settings, TlsFault, TlsSettings, UnreadVariable,
+    UpstreamSettings,
 };
 
 /// The output format of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     /// For people.
     #[default]
     Human,
@@ -32,24 +33,24 @@ pub enum Format {
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckResult {
     /// `run` would start with this configuration, as far as can be determined without listening.
     Valid,
     /// `run` would refuse this configuration, or, with `--connect`, an app cannot be used.
     Invalid,
 }
 
-impl From<Verdict> for ExitCode {
-    fn from(verdict: Verdict) -> Self {
+impl From<CheckResult> for ExitCode {
+    fn from(verdict: CheckResult) -> Self {
         match verdict {
-            Verdict::Valid => Self::SUCCESS,
-            Verdict::Invalid => Self::from(Report::EXIT_CODE),
+            CheckResult::Valid => Self::SUCCESS,
+            CheckResult::Invalid => Self::from(Report::EXIT_CODE),
         }
     }
 }
 
 /// A function that tries every app of a configuration.
-pub type Connect<'a> = &'a dyn Fn(&Settings) -> io::Result<Vec<Trial>>;
+pub type Connect<'a> = &'a dyn Fn(&Settings, &FileCache) -> io::Result<Vec<AppTrial>>;
 
 /// The configuration to check.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +61,8 @@ pub struct Subject<'a> {
     pub overrides: &'a Overrides,
     /// The environment variables that are not read.
     pub unread: &'a [UnreadVariable],
+    /// The cache through which TLS files are read.
+    pub cache: &'a FileCache,
 }
 
 /// Loads and validates the whole configuration without opening a listener. Writes all its faults to `out`, or, if there
@@ -73,78 +76,78 @@ pub struct Subject<'a> {
 /// The errors of writing to `out`, and those of `connect`.
 pub fn check(
     subject: Subject<'_>,
-    format: Format,
-    certificates: impl Fn(&Tls) -> Vec<TlsFault>,
-    app: impl Fn(&Upstream) -> Vec<TlsFault>,
+    format: OutputFormat,
+    certificates: impl Fn(&TlsSettings) -> Vec<TlsFault>,
+    app: impl Fn(&UpstreamSettings) -> Vec<TlsFault>,
     connect: Option<Connect<'_>>,
     out: &mut impl Write,
-) -> io::Result<Verdict> {
-    let Subject { input, overrides, unread } = subject;
+) -> io::Result<CheckResult> {
+    let Subject { input, overrides, unread, cache } = subject;
     let loaded = config::load_with(input, overrides, certificates, app);
     let trials = match (&loaded, connect) {
-        (Ok(settings), Some(connect)) => Some(connect(settings)?),
+        (Ok(settings), Some(connect)) => Some(connect(settings, cache)?),
         _ => None,
     };
-    let errors: Vec<Value> = trials.iter().flatten().filter_map(Trial::finding).collect();
+    let errors: Vec<Value> = trials.iter().flatten().filter_map(AppTrial::finding).collect();
     let is_valid = loaded.is_ok() && errors.is_empty();
     match (&loaded, format) {
-        (Ok(settings), Format::Human) => {
-            let warnings = warnings(settings, unread);
+        (Ok(settings), OutputFormat::Human) => {
+            let warnings = warnings(settings, unread, cache);
             describe(input, settings, trials.as_deref().unwrap_or_default(), &warnings, out)?;
         }
-        (Ok(settings), Format::Json) => {
+        (Ok(settings), OutputFormat::Json) => {
             let mut said = json!({
                 "valid": is_valid,
                 "errors": errors,
-                "warnings": warnings(settings, unread),
-                "notes": operate::notes(&settings.admin),
+                "warnings": warnings(settings, unread, cache),
+                "notes": operations::notes(&settings.admin),
                 "serves": serves(settings),
             });
             if let Some(trials) = trials {
-                said["connects"] = trials.iter().map(Trial::fact).collect();
+                said["connects"] = trials.iter().map(AppTrial::fact).collect();
             }
             writeln!(out, "{said:#}")?;
         }
         (Err(report), format) => return refused(report, format, out),
     }
-    Ok(if is_valid { Verdict::Valid } else { Verdict::Invalid })
+    Ok(if is_valid { CheckResult::Valid } else { CheckResult::Invalid })
 }
 
 /// Writes the faults of a configuration that cannot be used.
-pub(super) fn refused(report: &Report, format: Format, out: &mut impl Write) -> io::Result<Verdict> {
+pub(super) fn refused(report: &Report, format: OutputFormat, out: &mut impl Write) -> io::Result<CheckResult> {
     match format {
-        Format::Human => writeln!(out, "{report}")?,
-        Format::Json => writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?,
+        OutputFormat::Human => writeln!(out, "{report}")?,
+        OutputFormat::Json => writeln!(out, "{:#}", json!({ "valid": false, "errors": report.findings() }))?,
     }
-    Ok(Verdict::Invalid)
+    Ok(CheckResult::Invalid)
 }
 
 fn describe(
     input: &Input,
     settings: &Settings,
-    trials: &[Trial],
+    trials: &[AppTrial],
     warnings: &[String],
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{input} is valid.")?;
-    for (about, lines) in edge::sentences(settings).into_iter().chain(operate::sentences(settings)) {
+    for (about, lines) in listener::sentences(settings).into_iter().chain(operations::sentences(settings)) {
         item(about, &lines, out)?;
     }
     let routes = &settings.routes;
     let alike = routes.iter().all(|route| route.origins == routes[0].origins);
     if alike && *routes[0].origins != OriginPolicy::Any {
-        item("lets in", &[edge::pages(&routes[0].origins)], out)?;
+        item("lets in", &[listener::pages(&routes[0].origins)], out)?;
     }
     let width = routes.iter().map(|route| overlap::label(route).len()).max().unwrap_or(0);
     for route in routes {
         let mut lines = outline(route);
         if route.upstream != settings.upstream {
-            let mut to = edge::app(&route.upstream).into_iter();
+            let mut to = listener::app(&route.upstream).into_iter();
             lines.extend(to.next().map(|first| format!("to {first}")));
             lines.extend(to);
         }
         if !alike {
-            lines.push(format!("lets in {}", edge::pages(&route.origins)));
+            lines.push(format!("lets in {}", listener::pages(&route.origins)));
         }
         let mut lines = lines.into_iter();
         writeln!(out, "  route        {:width$}  {}", overlap::label(route), lines.next().unwrap_or_default())?;
@@ -156,17 +159,17 @@ fn describe(
     if !overlaps.is_empty() {
         item("overlaps", &overlaps, out)?;
     }
-    let connects: Vec<String> = trials.iter().filter_map(Trial::line).collect();
+    let connects: Vec<String> = trials.iter().filter_map(AppTrial::line).collect();
     if !connects.is_empty() {
         item("connects", &connects, out)?;
     }
-    for error in trials.iter().filter_map(Trial::error) {
+    for error in trials.iter().filter_map(AppTrial::error) {
         writeln!(out, "\nerror: {error}")?;
     }
     for warning in warnings {
         writeln!(out, "\nwarning: {warning}")?;
     }
-    for note in operate::notes(&settings.admin) {
+    for note in operations::notes(&settings.admin) {
         writeln!(out, "\nnote: {note}")?;
     }
     Ok(())
@@ -185,7 +188,7 @@ fn item(about: &str, lines: &[String], out: &mut impl Write) -> io::Result<()> {
 fn outline(route: &Route) -> Vec<String> {
     let mut lines = heartbeat::sentences(&route.heartbeat);
     if let Some(first) = lines.first_mut() {
-        first.push_str(&edge::session_bounds(&route.limits));
+        first.push_str(&listener::session_bounds(&route.limits));
     }
     lines
 }
@@ -193,13 +196,13 @@ fn outline(route: &Route) -> Vec<String> {
 fn serves(settings: &Settings) -> Value {
     let routes = settings.routes.iter().map(|route| {
         let mut facts = heartbeat::facts(&route.heartbeat);
-        facts.extend(edge::route_facts(route).into_iter().map(|(key, value)| (key.to_owned(), value)));
+        facts.extend(listener::route_facts(route).into_iter().map(|(key, value)| (key.to_owned(), value)));
         Value::Object(facts)
     });
     let routes: Vec<Value> = routes.collect();
-    let mut facts = edge::facts(settings);
+    let mut facts = listener::facts(settings);
     facts["routes"] = routes.into();
-    for (section, of_section) in operate::facts(settings) {
+    for (section, of_section) in operations::facts(settings) {
         facts[section] = of_section;
     }
     facts["overlaps"] = overlap::sentences(&settings.routes).into();

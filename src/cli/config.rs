@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::Source;
+use super::source::ConfigArgs;
 use crate::config::{self, Report};
 
 /// The subcommands of `pulsegate config`.
@@ -13,21 +13,28 @@ use crate::config::{self, Report};
 pub(super) enum Command {
     /// Print every key with the value that is in force, as a configuration file
     #[command(after_help = "\
-Paths are shown from the root on, and what is printed is a valid configuration itself. The token of the admin socket is \
-not shown. Whether certificates can be used is not looked at: `pulsegate check` does that.
+Paths are absolute, and the output is itself a valid configuration. The token of the admin socket is not shown. \
+Certificates are not read: `pulsegate check` validates them.
 
-Exit codes: 0 it was shown, 2 wrong usage, 78 wrong configuration")]
+Exit codes: 0 printed, 2 wrong usage, 78 wrong configuration")]
     Show(Show),
+    /// Print the JSON Schema of the configuration file, for editors
+    #[command(after_help = "\
+Draft 2020-12. Save it beside the configuration, and name it in the first line of the configuration: \
+#:schema ./proxy.schema.json
+
+Exit codes: 0 printed, 2 wrong usage")]
+    Schema,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     #[command(flatten)]
-    source: Source,
-    /// Say of each key who has set it: the file and its line, a variable, a flag, or nobody
+    source: ConfigArgs,
+    /// Add the origin of each key: the file and its line, a variable, a flag, or the default
     #[arg(long)]
     origin: bool,
-    /// How it is written; JSON always tells the origins
+    /// Output format; JSON always contains the origins
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -47,7 +54,16 @@ enum Format {
 ///
 /// The errors of writing to `out`.
 pub(super) fn run(command: &Command, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let Command::Show(Show { source, origin, format }) = command;
+    match command {
+        Command::Show(show) => self::show(show, out),
+        Command::Schema => {
+            writeln!(out, "{:#}", config::json_schema()).context("cannot print")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn show(Show { source, origin, format }: &Show, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let shown =
         source.input().and_then(|input| config::load_shown(&input, &source.overrides, |_| Vec::new(), |_| Vec::new()));
     let shown = match shown {

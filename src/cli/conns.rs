@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::remote::{Conn, Connections, Remote, Where, block_on};
+use super::remote::{Connections, Remote, RemoteArgs, SessionReport, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
@@ -40,37 +40,37 @@ pub(super) const SORTS: [&str; 20] = [
 /// The arguments of `pulsegate conns`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A table is as wide as the terminal, and leaves out columns where that is narrow; in a pipe every column is there. \
-HELD is what is held for both sides because they read slowly. CLOSED-AT is UTC. \
-JSON has every field: times in seconds since 1970, spans in seconds.
+The table has the width of the terminal, and omits columns on a narrow one; in a pipe it has all columns. \
+HELD is the number of bytes held for both sides because they read slowly. CLOSED-AT is UTC. \
+JSON has every field: times in seconds since 1970, durations in seconds.
 
-Exit codes: 0 all is well, 1 no proxy could be asked, 2 wrong usage")]
-pub struct Args {
-    /// How the sessions are written
+Exit codes: 0 all is well, 1 no proxy answered, 2 wrong usage")]
+pub struct ConnsArgs {
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Which ones: those that are open, or have been closed lately
+    /// State of the sessions to list: open, or recently closed
     #[arg(long, value_enum, default_value_t)]
     state: State,
-    /// Only those of this route, as the table shows it
+    /// Only sessions of this route, as the table shows it
     #[arg(long, value_name = "ROUTE")]
     route: Option<String>,
-    /// Only those of clients in this network, or of this address
+    /// Only sessions of clients in this network, or of this address
     #[arg(long, value_name = "CIDR")]
     client: Option<Cidr>,
-    /// Only those that have missed so many beats in a row
+    /// Only sessions with at least this many misses in a row
     #[arg(long, value_name = "N", value_parser = units::number)]
     misses_gte: Option<u32>,
-    /// Their order: opened, closed, rtt, idle, misses, `bytes_in`, `bytes_out`, held, client or route; with - in front
-    /// the other way round [default: opened; with --state closed -closed, newest first]
+    /// Sort key: opened, closed, rtt, idle, misses, `bytes_in`, `bytes_out`, held, client or route; - in front reverses the
+    /// order [default: opened; with --state closed -closed, newest first]
     #[arg(long, value_name = "KEY", allow_hyphen_values = true, hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SORTS))]
     sort: Option<String>,
-    /// No more than so many [default: all]
+    /// At most this many sessions [default: all]
     #[arg(long, value_name = "N", value_parser = units::number)]
     limit: Option<u32>,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// The output format of a list of sessions.
@@ -100,16 +100,16 @@ enum State {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ConnsArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let limit = args.limit.and_then(|limit| usize::try_from(limit).ok());
     let found = block_on(async { Ok(remote.connections(&args.query(), limit).await?) })?;
     let (text, left_out) = match args.format {
         Format::Json => (json(&found), 0),
         Format::Table => {
-            let conns: Vec<Conn> =
-                found.list.iter().map(Conn::deserialize).collect::<Result<_, _>>().context(
-                    "these sessions are of another version of pulsegate; --format json shows them as they are",
+            let conns: Vec<SessionReport> =
+                found.list.iter().map(SessionReport::deserialize).collect::<Result<_, _>>().context(
+                    "these sessions have the format of another pulsegate version; --format json shows them unchanged",
                 )?;
             let width = text::width();
             let mut text = match (conns.len(), width) {
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
+impl ConnsArgs {
     fn query(&self) -> Vec<(&'static str, String)> {
         let state = match self.state {
             State::Open => "open",

@@ -16,10 +16,10 @@ use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
 use self::echo::{Echo, Port};
-use crate::config::{self, AdminSocket, Environment, Overrides, Settings, Target, Upstream};
+use crate::config::{self, AdminSocket, Environment, Overrides, Settings, UpstreamSettings, UpstreamTarget};
 use crate::drain::Shutdown;
 use crate::server::{Server, StartError};
-use crate::telemetry::{self, Beats};
+use crate::telemetry::{self, HeartbeatLogging};
 use crate::tls::Identity;
 use crate::upstream::Unusable;
 
@@ -31,24 +31,24 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 /// The arguments of `pulsegate dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All is made for this run: a CA whose key stays in memory, a certificate for localhost, and an app without heartbeat \
-code. The heartbeat is faster than in production, so that there is something to see.
+The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
+heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
 
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
-pub struct Args {
-    /// Stand in front of this app instead of the built-in one: `http://host:port` or `unix:/path`.
+pub struct DevArgs {
+    /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Where to listen, on loopback or on every address [default: 127.0.0.1:8443, or another port if that is taken].
+    /// Address to listen on, loopback or all addresses [default: 127.0.0.1:8443, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     listen: Option<SocketAddr>,
-    /// Where the inspect page is, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
+    /// Address of the inspect page, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
     inspect: Option<SocketAddr>,
     /// Silence of a client before it is pinged.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// How long a pinged client may take to show a sign of life.
+    /// Time limit for a pinged client to show a sign of life.
     #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
     timeout: Duration,
     /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
@@ -61,7 +61,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The flags are invalid, a port cannot be opened, or the proxy fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let port = match args.to {
         Some(_) => None,
         None => Some(Port::open().context("cannot start the echo app")?),
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let built_in = port.as_ref().map(|port| format!("http://{}", port.address()));
     let app = args.to.clone().or(built_in).unwrap_or_default();
     let settings = settings(args, &app)?;
-    let _logging = telemetry::init(&settings.log, Beats::Shown).context("cannot log")?;
+    let _logging = telemetry::init(&settings.log, HeartbeatLogging::Shown).context("cannot log")?;
 
     let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
     let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the settings of a configuration file with these flags and nothing else; the environment is not read.
-fn settings(args: &Args, app: &str) -> anyhow::Result<Settings> {
+fn settings(args: &DevArgs, app: &str) -> anyhow::Result<Settings> {
     let address = args.listen.unwrap_or(ADDRESS);
     let (interval, timeout) = (args.interval.as_millis(), args.timeout.as_millis());
     let mut file = toml_edit::DocumentMut::new();
@@ -131,7 +131,7 @@ fn in_flags(report: &config::Report) -> String {
 }
 
 /// Opens the ports; a default port in use is replaced by one that the system chooses.
-fn bind(mut settings: Settings, identity: Identity, args: &Args) -> Result<Server, StartError> {
+fn bind(mut settings: Settings, identity: Identity, args: &DevArgs) -> Result<Server, StartError> {
     // Each address is replaced once at most: a port that the system chooses is free.
     for _ in 0..2 {
         match Server::bind(settings.clone(), identity.clone()) {
@@ -183,8 +183,8 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 /// The instructions printed at the start.
 struct Guide<'a> {
-    args: &'a Args,
-    app: Arc<Upstream>,
+    args: &'a DevArgs,
+    app: Arc<UpstreamSettings>,
     address: SocketAddr,
     inspect: SocketAddr,
     authority: &'a Path,
@@ -215,10 +215,10 @@ impl Display for Guide<'_> {
         writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
         writeln!(f, "  CA         {ca}, for this run only")?;
         writeln!(f)?;
-        writeln!(f, "Trust the CA, which can vouch for localhost alone:")?;
+        writeln!(f, "Trust the CA, which is valid for localhost only:")?;
         writeln!(f, "  curl       curl --cacert {ca} {https}")?;
         writeln!(f, "  Node       NODE_EXTRA_CA_CERTS={ca} node client.js")?;
-        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or go past the warning once")?;
+        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or accept the warning once")?;
         writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
         writeln!(f, "             sudo update-ca-certificates")?;
         writeln!(f)?;
@@ -228,11 +228,11 @@ impl Display for Guide<'_> {
         }
         writeln!(f, "Try it from another terminal:")?;
         writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
-        writeln!(f, "Ctrl-Z there makes a client that is dead without a word: within {bound} both its legs are gone.")?;
+        writeln!(f, "Ctrl-Z there simulates a dead client: within {bound} both its legs are closed.")?;
         writeln!(f, "The inspect page shows it, and so does")?;
         writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
         writeln!(f)?;
-        write!(f, "What happens is shown here; Ctrl-C ends it.")
+        write!(f, "Events are shown here; Ctrl-C ends it.")
     }
 }
 
@@ -249,7 +249,7 @@ fn print(paragraph: &impl Display) -> io::Result<()> {
 }
 
 /// Returns the hint for a request that could not be connected to `app`.
-fn unreachable(app: &Upstream, unusable: &Unusable) -> String {
+fn unreachable(app: &UpstreamSettings, unusable: &Unusable) -> String {
     let Unusable { error, help, .. } = unusable;
     let cause = error.rsplit(": ").next().unwrap_or(error);
     let cause = cause.split(" (os error").next().unwrap_or(cause).to_lowercase();
@@ -257,10 +257,10 @@ fn unreachable(app: &Upstream, unusable: &Unusable) -> String {
         _ if !matches!(cause.as_str(), "connection refused" | "no such file or directory") => {
             return format!("No connection to {app}: {error}. Remedy: {help}.");
         }
-        Target::Tcp { host, .. } if &**host == "127.0.0.1" => ", and on 127.0.0.1 rather than ::1",
-        Target::Tcp { host, .. } if &**host == "::1" => ", and on ::1 rather than 127.0.0.1",
-        Target::Tcp { .. } => ", and on that address and port",
-        Target::Unix(_) => ", and on that socket",
+        UpstreamTarget::Tcp { host, .. } if &**host == "127.0.0.1" => ", and on 127.0.0.1 rather than ::1",
+        UpstreamTarget::Tcp { host, .. } if &**host == "::1" => ", and on ::1 rather than 127.0.0.1",
+        UpstreamTarget::Tcp { .. } => ", and on that address and port",
+        UpstreamTarget::Unix(_) => ", and on that socket",
     };
     format!("Nothing answers at {app} ({cause}). Is the app started{question}?")
 }
@@ -274,17 +274,17 @@ mod tests {
 
     #[test]
     fn an_app_that_is_not_there_is_asked_for_in_words() {
-        let at = |host: &str| Upstream::at(Target::Tcp { host: host.into(), port: 3000 });
+        let at = |host: &str| UpstreamSettings::at(UpstreamTarget::Tcp { host: host.into(), port: 3000 });
         let refused = "cannot connect to the upstream at 127.0.0.1:3000: Connection refused (os error 111)";
-        let said = |app: &Upstream, error: &str| {
+        let advice = |app: &UpstreamSettings, error: &str| {
             unreachable(app, &Unusable { error: error.to_owned(), help: "do this".to_owned(), pin: None })
         };
-        assert_snapshot!(said(&at("127.0.0.1"), refused), @"Nothing answers at http://127.0.0.1:3000 (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
-        assert_snapshot!(said(&at("::1"), refused), @"Nothing answers at http://[::1]:3000 (connection refused). Is the app started, and on ::1 rather than 127.0.0.1?");
-        assert_snapshot!(said(&at("localhost"), refused), @"Nothing answers at http://localhost:3000 (connection refused). Is the app started, and on that address and port?");
+        assert_snapshot!(advice(&at("127.0.0.1"), refused), @"Nothing answers at http://127.0.0.1:3000 (connection refused). Is the app started, and on 127.0.0.1 rather than ::1?");
+        assert_snapshot!(advice(&at("::1"), refused), @"Nothing answers at http://[::1]:3000 (connection refused). Is the app started, and on ::1 rather than 127.0.0.1?");
+        assert_snapshot!(advice(&at("localhost"), refused), @"Nothing answers at http://localhost:3000 (connection refused). Is the app started, and on that address and port?");
         let missing = "cannot connect to the upstream at /a.sock: No such file or directory (os error 2)";
-        assert_snapshot!(said(&Upstream::at(Target::Unix("/a.sock".into())), missing), @"Nothing answers at unix:/a.sock (no such file or directory). Is the app started, and on that socket?");
-        assert_snapshot!(said(&at("app"), "no TLS with the upstream at app:3000: it does not speak TLS"), @"No connection to http://app:3000: no TLS with the upstream at app:3000: it does not speak TLS. Remedy: do this.");
+        assert_snapshot!(advice(&UpstreamSettings::at(UpstreamTarget::Unix("/a.sock".into())), missing), @"Nothing answers at unix:/a.sock (no such file or directory). Is the app started, and on that socket?");
+        assert_snapshot!(advice(&at("app"), "no TLS with the upstream at app:3000: it does not speak TLS"), @"No connection to http://app:3000: no TLS with the upstream at app:3000: it does not speak TLS. Remedy: do this.");
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Cli {
         #[command(flatten)]
-        args: Args,
+        args: DevArgs,
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::remote::{Conn, Diagnosis, Remote, RemoteError, Where, block_on};
+use super::remote::{Diagnosis, Remote, RemoteArgs, RemoteError, SessionReport, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 
@@ -19,26 +19,26 @@ const LEAST: usize = 30;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true))]
 #[command(after_help = "\
-Of a session that is open: how it was opened, what its heartbeat does, round trips, what is held for which side, and \
-what happens next and when. Of one that has closed: why, which side began it, and which Close either side received. Of \
-both: the sessions of the same address before and after. The proxy remembers the last `admin.closed_sessions` that closed.
+For an open session: its upgrade, heartbeat, round trips, the bytes held for each side, and the next event with its \
+time. For a closed one: the reason, the side that began it, and the Close that each side received. For both: the \
+sessions of the same address before and after. The proxy remembers the last `admin.closed_sessions` that closed.
 
-Exit codes: 0 all is well, 1 no such session, or no proxy could be asked, 2 wrong usage")]
-pub struct Args {
+Exit codes: 0 all is well, 1 no such session, or no proxy answered, 2 wrong usage")]
+pub struct DiagnoseArgs {
     /// The session, by the id that logs and `conns` show
     #[arg(value_name = "ID", value_parser = id, group = "which")]
     id: Option<String>,
-    /// Those of clients in this network, or of this address, newest first
+    /// The sessions of clients in this network, or of this address, newest first
     #[arg(long, value_name = "CIDR", group = "which")]
     client: Option<Cidr>,
-    /// With --client, no more than so many
+    /// With --client, at most this many sessions
     #[arg(long, value_name = "N", default_value = "3", value_parser = units::number)]
     limit: u32,
-    /// How the story is written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// The output format of a diagnosis.
@@ -56,7 +56,7 @@ enum Format {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DiagnoseArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let (diagnoses, total) = block_on(args.ask(&remote))?;
     if diagnoses.is_empty() {
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Args {
+impl DiagnoseArgs {
     /// Returns the diagnoses in the API's format, and the number of sessions that match.
     async fn ask(&self, remote: &Remote) -> anyhow::Result<(Vec<Value>, u64)> {
         let Some(client) = self.client else {
@@ -92,7 +92,7 @@ impl Args {
         let mut found = Vec::new();
         for conn in &list.list {
             // A session that has closed since may already be forgotten.
-            found.extend(diagnosis(remote, &Conn::deserialize(conn)?.id).await?);
+            found.extend(diagnosis(remote, &SessionReport::deserialize(conn)?.id).await?);
         }
         Ok((found, list.total))
     }
@@ -119,7 +119,7 @@ fn id(text: &str) -> Result<String, String> {
 async fn diagnosis(remote: &Remote, id: &str) -> Result<Option<Value>, RemoteError> {
     match remote.get(&format!("/v1/connections/{id}/diagnosis")).await {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.is_called("not_found") => Ok(None),
+        Err(error) if error.has_code("not_found") => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -130,7 +130,7 @@ fn stories(diagnoses: &[Value]) -> anyhow::Result<String> {
     let mut all = String::new();
     for diagnosis in diagnoses {
         let Diagnosis { story } = Diagnosis::deserialize(diagnosis)
-            .context("this proxy is of another version of pulsegate; --format json shows its answer as it is")?;
+            .context("this diagnosis has the format of another pulsegate version; --format json shows it unchanged")?;
         if !all.is_empty() {
             all.push('\n');
         }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use http::StatusCode;
 use tokio::time::sleep;
 
-use super::remote::{Draining, PATIENCE, Remote, Where, block_on};
+use super::remote::{Draining, Remote, RemoteArgs, TIMEOUT, block_on};
 use super::text;
 
 /// The interval between two requests for the state of the drain.
@@ -18,28 +18,28 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The arguments of `pulsegate drain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The proxy says on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
-over `drain.window` and finishes its requests. It does not exit. To ask twice does no harm.
+The proxy reports on /readyz that it is not ready, accepts connections for `drain.delay` more, then closes its sessions \
+over `drain.window` and finishes its requests. It does not exit. Repeating the command has no effect.
 
-`pulsegate drain --cancel` takes an announced drain back: within `drain.delay`, while connections are still accepted, and \
+`pulsegate drain --cancel` cancels an announced drain: within `drain.delay`, while connections are still accepted, and \
 only if a command asked for it, not SIGTERM or SIGINT.
 
 As a preStop hook of Kubernetes: exec: { command: [\"/pulsegate\", \"drain\", \"--wait\"] }
 
-Exit codes: 0 it drains, or with --wait has drained or is gone, or with --cancel serves as before, 1 it could not be asked, \
-took longer than --timeout, or the drain was or cannot be cancelled, 2 wrong usage")]
-pub struct Args {
-    /// Come back only when nothing is left
+Exit codes: 0 the drain has begun, or with --wait has ended, or with --cancel is cancelled, 1 no proxy answered, the drain \
+took longer than --timeout, or it was or cannot be cancelled, 2 wrong usage")]
+pub struct DrainArgs {
+    /// Return only when no session is left
     #[arg(long)]
     wait: bool,
-    /// How long to wait at most [default: as long as it takes]
+    /// Time limit of the wait [default: none]
     #[arg(long, requires = "wait", value_name = "DURATION", value_parser = super::duration::parse)]
     timeout: Option<Duration>,
     /// Cancel a drain that is only announced: the proxy is ready again
     #[arg(long, conflicts_with_all = ["wait", "timeout"])]
     cancel: bool,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Starts the drain and, with `--wait`, waits for its end; or cancels it.
@@ -47,15 +47,15 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &DrainArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     if args.cancel {
         return block_on(cancel(&remote));
     }
     let began = Instant::now();
     block_on(async {
-        let patience = args.timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
-        let now: Draining = remote.post("/v1/drain", None, patience, StatusCode::is_success).await?;
+        let time_limit = args.timeout.map_or(TIMEOUT, |timeout| timeout.min(TIMEOUT));
+        let now: Draining = remote.post("/v1/drain", None, time_limit, StatusCode::is_success).await?;
         report(&now)?;
         if !args.wait {
             return Ok(ExitCode::SUCCESS);
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 Ok(ended) => ended,
                 Err(_) => {
                     let limit = humantime::format_duration(limit);
-                    eprintln!("pulsegate: not drained within {limit}; it goes on without anybody waiting");
+                    eprintln!("pulsegate: not drained within {limit}; the drain continues");
                     Ok(ExitCode::FAILURE)
                 }
             },
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Cancels an announced drain. If it can no longer be cancelled, the API's refusal gives the reason.
 async fn cancel(remote: &Remote) -> anyhow::Result<ExitCode> {
-    let now: Draining = remote.post("/v1/drain/cancel", None, PATIENCE, StatusCode::is_success).await?;
+    let now: Draining = remote.post("/v1/drain/cancel", None, TIMEOUT, StatusCode::is_success).await?;
     report(&now)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +101,7 @@ async fn wait_until_drained(remote: &Remote, mut last: Draining) -> anyhow::Resu
             Ok(now) => now,
             Err(error) if error.is_absence() => return gone("it is gone"),
             // The process may end in the middle of a response; the next request will show it.
-            Err(error) if error.is_passing() => continue,
+            Err(error) if error.is_transient() => continue,
             Err(error) => return Err(error.into()),
         };
         if now.phase == "serving" {

@@ -12,23 +12,23 @@ use super::text;
 /// The arguments of `pulsegate healthcheck`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Alive is a process that answers, be it draining or not; ready is one that new connections may be sent to: it does not
-drain, and its app has been reached and answers.
+Alive: the process answers, during a drain too. Ready: it is a target for new connections: it is not draining, and its
+app has been reached and answers.
 
 As a Docker HEALTHCHECK: [\"CMD\", \"/pulsegate\", \"healthcheck\", \"--ready\"]
 
 Exit codes: 0 yes, 1 no, or no answer, 2 wrong usage")]
-pub struct Args {
-    /// Ask whether it is ready, not only whether it is alive
+pub struct HealthcheckArgs {
+    /// Check that the proxy is ready, not only alive
     #[arg(long)]
     ready: bool,
     /// The health listener: host:port or a URL [default: `admin.health` of the configuration, on loopback]
     #[arg(long, value_name = "ADDRESS")]
     address: Option<Address>,
-    /// The configuration file that says where [default: config/proxy.toml, if there is one]
+    /// The configuration file with the address [default: config/proxy.toml, if it exists]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How long the answer may take
+    /// Time limit of the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = super::duration::parse)]
     timeout: Duration,
 }
@@ -38,15 +38,15 @@ pub struct Args {
 /// # Errors
 ///
 /// The health listener cannot be reached, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::health(args.address.clone(), args.config.clone())?;
     let (path, yes) = if args.ready { ("/readyz", "ready") } else { ("/livez", "alive") };
-    let (status, said) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;
+    let (status, reason) = block_on(async { Ok(remote.probe(path, args.timeout).await?) })?;
     if status.is_success() {
         text::print(&format!("{yes}\n")).context("cannot print")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    text::print(&format!("not {yes} ({status}){said}\n")).context("cannot print")?;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    text::print(&format!("not {yes} ({status}){reason}\n")).context("cannot print")?;
     Ok(ExitCode::FAILURE)
 }

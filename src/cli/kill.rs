@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::remote::{Conn, PATIENCE, Remote, RemoteError, Shut, Where, block_on};
+use super::remote::{Remote, RemoteArgs, RemoteError, SessionReport, Shut, TIMEOUT, block_on};
 use super::{text, units};
 use crate::config::Cidr;
 use crate::ws;
@@ -20,20 +20,21 @@ const MANY: u64 = 10;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
 #[command(after_help = "\
-Client and app both get a Close, behind the frame that is under way; with --now they get none, and nothing more. More than 10 sessions at once want a yes: from the terminal, or by --yes.
+Client and app each get a Close, after the frame in progress; with --now they get none, and nothing more. More than 10 \
+sessions at once need a confirmation: on the terminal, or by --yes.
 
-Exit codes: 0 all of them were closed, 1 one was unknown, or none matched, or no proxy could be asked, 2 wrong usage")]
-pub struct Args {
+Exit codes: 0 all of them were closed, 1 one was unknown, or none matched, or no proxy answered, 2 wrong usage")]
+pub struct KillArgs {
     /// The sessions, by the id that logs and `conns` show
     #[arg(value_name = "ID", value_parser = id, group = "which", conflicts_with_all = ["route", "client", "misses_gte"])]
     ids: Vec<String>,
-    /// All of this route, as `conns` shows it
+    /// All sessions of this route, as `conns` shows it
     #[arg(long, value_name = "ROUTE", group = "which")]
     route: Option<String>,
-    /// All of clients in this network, or of this address
+    /// All sessions of clients in this network, or of this address
     #[arg(long, value_name = "CIDR", group = "which")]
     client: Option<Cidr>,
-    /// All that have missed so many beats in a row
+    /// All sessions with at least this many misses in a row
     #[arg(long, value_name = "N", group = "which", value_parser = units::number)]
     misses_gte: Option<u32>,
     /// The code of the Close (RFC 6455 §7.4) [default: 1008]
@@ -45,14 +46,14 @@ pub struct Args {
     /// Reset both legs at once: no Close is sent, and nothing more is delivered
     #[arg(long, conflicts_with_all = ["code", "reason"])]
     now: bool,
-    /// Only say which ones it would be
+    /// Only print the sessions that would be closed
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Closes the sessions, and prints their ids.
@@ -60,25 +61,25 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, the confirmation is missing, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &KillArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     block_on(async { if args.ids.is_empty() { args.by_filter(&remote).await } else { args.by_id(&remote).await } })
 }
 
-impl Args {
+impl KillArgs {
     async fn by_id(&self, remote: &Remote) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for id in &self.ids {
-            let said = match self.one(remote, id).await {
-                Ok(said) => said,
-                Err(error) if error.is_called("not_found") => {
+            let outcome = match self.one(remote, id).await {
+                Ok(outcome) => outcome,
+                Err(error) if error.has_code("not_found") => {
                     eprintln!("pulsegate: there is no session {id}; `pulsegate conns --state all` lists them");
                     code = ExitCode::FAILURE;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            text::print(&format!("{said} {id}\n")).context("cannot print")?;
+            text::print(&format!("{outcome} {id}\n")).context("cannot print")?;
         }
         Ok(code)
     }
@@ -87,13 +88,13 @@ impl Args {
     async fn one(&self, remote: &Remote, id: &str) -> Result<&'static str, RemoteError> {
         const OVER: &str = "already closed";
         if self.dry_run {
-            let conn: Conn = remote.get(&format!("/v1/connections/{id}")).await?;
+            let conn: SessionReport = remote.get(&format!("/v1/connections/{id}")).await?;
             return Ok(if conn.state == "closed" { OVER } else { "would close" });
         }
         let path = format!("/v1/connections/{id}/close");
-        match remote.post::<Shut>(&path, Some(&self.close_fields()), PATIENCE, StatusCode::is_success).await {
+        match remote.post::<Shut>(&path, Some(&self.close_fields()), TIMEOUT, StatusCode::is_success).await {
             Ok(_) => Ok("closed"),
-            Err(error) if error.is_called("closed") => Ok(OVER),
+            Err(error) if error.has_code("closed") => Ok(OVER),
             Err(error) => Err(error),
         }
     }
@@ -140,7 +141,7 @@ impl Args {
         let mut body = self.close_fields();
         body["filter"] = filter;
         body["dry_run"] = dry_run.into();
-        remote.post("/v1/connections/close", Some(&body), PATIENCE, StatusCode::is_success).await
+        remote.post("/v1/connections/close", Some(&body), TIMEOUT, StatusCode::is_success).await
     }
 
     /// Returns the fields of a request that set code and reason of the Close, or a reset.
@@ -165,7 +166,10 @@ impl Args {
         }
         let (stdin, mut stderr) = (io::stdin(), io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
-            bail!("{} match, and nobody is there to be asked; --yes closes them all the same", text::sessions(count));
+            bail!(
+                "{} match, and there is no terminal to confirm on; --yes closes them without confirmation",
+                text::sessions(count)
+            );
         }
         write!(stderr, "Close {}? [y/N] ", text::sessions(count)).context("cannot ask")?;
         let mut answer = String::new();

@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, frame::coding::CloseCode};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError};
 
-use self::connect::{Header, Patience, Target, Wire};
+use self::connect::{ByteStream, ConnectTimeout, UpgradeHeader, WebSocketUrl};
 use self::probes::{Pong, Probes, millis};
 use crate::drain;
 use crate::tls::client::Trust;
@@ -28,27 +28,27 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The arguments of `pulsegate ping`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A ping is answered by whoever stands behind the URL: through pulsegate that is the app, unless its route says \
-client_ping = \"answer\". Pings that the server sends are answered and shown too; a long --interval leaves the line \
-quiet enough for them to come.
+The server at the URL answers the pings: through pulsegate that is the app, unless its route has client_ping = \
+\"answer\". Pings that the server sends are answered and shown too; a server may send them only when the connection is \
+idle, so use a long --interval.
 
 Ends at --count, at Ctrl-C, or when the server closes. Exit codes: 0 at least one pong came, 1 none did, 2 wrong usage")]
-pub struct Args {
-    /// Where to connect: `wss://host[:port]/path`, or `ws://host[:port]/path` without TLS.
-    url: Target,
+pub struct PingArgs {
+    /// URL of the server: `wss://host[:port]/path`, or `ws://host[:port]/path` without TLS.
+    url: WebSocketUrl,
     /// End after this many pings.
     #[arg(short, long)]
     count: Option<NonZeroU32>,
     /// Time between two pings.
     #[arg(short, long, default_value = "1s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// How long the connection may take to open, and how long a pong may take before its absence is told.
+    /// Time limit to open the connection, and of a pong before it is reported as missing.
     #[arg(long, default_value = "10s", value_parser = super::duration::parse)]
     timeout: Duration,
-    /// Trust the CA certificates in this PEM file, and no others.
+    /// Trust only the CA certificates in this PEM file.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     ca: Option<PathBuf>,
-    /// Take any certificate.
+    /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
     /// Offer this subprotocol; may be repeated.
@@ -56,7 +56,7 @@ pub struct Args {
     subprotocols: Vec<String>,
     /// Send this header with the upgrade; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    headers: Vec<Header>,
+    headers: Vec<UpgradeHeader>,
 }
 
 /// Runs until the count is reached, until Ctrl-C, or until the connection ends.
@@ -64,7 +64,7 @@ pub struct Args {
 /// # Errors
 ///
 /// No WebSocket could be opened, or printing failed.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &PingArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let mut probes = Probes::new(fastrand::u32(..).to_be_bytes(), args.timeout);
     match runtime.block_on(ping(args, &mut probes)) {
@@ -76,23 +76,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if probes.received() > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn ping(args: &Args, probes: &mut Probes) -> anyhow::Result<()> {
+async fn ping(args: &PingArgs, probes: &mut Probes) -> anyhow::Result<()> {
     let trust = match &args.ca {
         Some(path) => Trust::File(path.clone()),
-        None if args.insecure => Trust::Anyone,
+        None if args.insecure => Trust::AnyCertificate,
         None => Trust::System,
     };
-    let patience = Patience::new(args.timeout);
+    let time_limit = ConnectTimeout::new(args.timeout);
     let request =
         connect::request(&args.url, &args.headers, &args.subprotocols).context("cannot ask for the upgrade")?;
-    let connected = connect::connect(&args.url, &trust, patience).await?;
+    let connected = connect::connect(&args.url, &trust, time_limit).await?;
     let mut wire = connected.wire;
-    let (socket, subprotocol) = match connect::upgrade(request, &mut wire, patience).await {
+    let (socket, subprotocol) = match connect::upgrade(request, &mut wire, time_limit).await {
         Ok(opened) => opened,
-        Err(error) => return Err(connect::explain(error, &mut wire).await.into()),
+        Err(error) => return Err(connect::into_connect_error(error, &mut wire).await.into()),
     };
     let chosen = subprotocol.map_or_else(String::new, |name| format!(", subprotocol {name}"));
-    say(format_args!("PING {} ({}{chosen})", args.url, connected.description))?;
+    print_line(format_args!("PING {} ({}{chosen})", args.url, connected.description))?;
     let mut session = Session { args, probes, socket, server_pings: 0, last_server_ping: None, messages: 0 };
     let began = Instant::now();
     let end = session.exchange().await?;
@@ -105,9 +105,9 @@ async fn ping(args: &Args, probes: &mut Probes) -> anyhow::Result<()> {
 
 /// An open WebSocket, with its counters.
 struct Session<'a> {
-    args: &'a Args,
+    args: &'a PingArgs,
     probes: &'a mut Probes,
-    socket: WebSocketStream<&'a mut Box<dyn Wire>>,
+    socket: WebSocketStream<&'a mut Box<dyn ByteStream>>,
     server_pings: u32,
     last_server_ping: Option<Instant>,
     messages: u64,
@@ -172,7 +172,7 @@ impl Session<'_> {
 
     /// Sends the next ping; one that cannot be written within the time limit means that the server has stopped reading.
     async fn launch(&mut self) -> Option<End> {
-        let payload = Bytes::copy_from_slice(&self.probes.launch(Instant::now()));
+        let payload = Bytes::copy_from_slice(&self.probes.record_ping(Instant::now()));
         let sending = self.socket.send(Message::Ping(payload));
         match timeout(self.args.timeout, sending).await {
             // If the connection has ended, reading returns a more precise error than writing.
@@ -184,9 +184,9 @@ impl Session<'_> {
     }
 
     fn tell_overdue(&mut self) -> io::Result<Option<End>> {
-        let patience = humantime::format_duration(self.args.timeout);
+        let time_limit = humantime::format_duration(self.args.timeout);
         while let Some(seq) = self.probes.overdue(Instant::now()) {
-            say(format_args!("no pong for seq={seq} after {patience}"))?;
+            print_line(format_args!("no pong for seq={seq} after {time_limit}"))?;
         }
         Ok(None)
     }
@@ -197,21 +197,21 @@ impl Session<'_> {
         match message {
             Message::Pong(payload) => {
                 let host = &self.args.url.host;
-                match self.probes.answered(&payload, now) {
+                match self.probes.record_pong(&payload, now) {
                     Pong::Ours { seq, rtt } => {
-                        say(format_args!("pong from {host}: seq={seq} rtt={:.3} ms", millis(rtt)))?;
+                        print_line(format_args!("pong from {host}: seq={seq} rtt={:.3} ms", millis(rtt)))?;
                     }
-                    Pong::Again { seq } => say(format_args!("pong from {host}: seq={seq} again"))?,
-                    Pong::Unsolicited => say(format_args!("pong from {host}: unsolicited"))?,
+                    Pong::Again { seq } => print_line(format_args!("pong from {host}: seq={seq} again"))?,
+                    Pong::Unsolicited => print_line(format_args!("pong from {host}: unsolicited"))?,
                 }
             }
             Message::Ping(_) => {
                 self.server_pings += 1;
                 match self.last_server_ping.replace(now) {
-                    None => say(format_args!("ping from server, answered"))?,
+                    None => print_line(format_args!("ping from server, answered"))?,
                     Some(last) => {
                         let since = (now - last).as_secs_f64();
-                        say(format_args!("ping from server, answered, {since:.1} s since the last"))?;
+                        print_line(format_args!("ping from server, answered, {since:.1} s since the last"))?;
                     }
                 }
             }
@@ -239,33 +239,33 @@ impl Session<'_> {
         match end {
             End::Counted => {}
             // The terminal has just printed ^C on this line.
-            End::Interrupted => say(format_args!(""))?,
-            End::Closed(None) => say(format_args!("closed by the server without a code"))?,
+            End::Interrupted => print_line(format_args!(""))?,
+            End::Closed(None) => print_line(format_args!("closed by the server without a code"))?,
             End::Closed(Some(CloseFrame { code, reason })) => {
-                say(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
+                print_line(format_args!("closed by the server: {} {:?}", u16::from(*code), reason.as_str()))?;
             }
-            End::Lost(WsError::Io(error)) => say(format_args!("connection lost (1006): {error}"))?,
-            End::Lost(error) => say(format_args!("connection lost (1006): {error}"))?,
+            End::Lost(WsError::Io(error)) => print_line(format_args!("connection lost (1006): {error}"))?,
+            End::Lost(error) => print_line(format_args!("connection lost (1006): {error}"))?,
         }
-        say(format_args!("--- {} ---", self.args.url))?;
+        print_line(format_args!("--- {} ---", self.args.url))?;
         let (sent, received, loss) = (self.probes.sent(), self.probes.received(), self.probes.loss());
         let seconds = elapsed.as_secs_f64();
-        say(format_args!("{sent} pings sent, {received} pongs received, {loss:.0}% lost, {seconds:.1} s"))?;
+        print_line(format_args!("{sent} pings sent, {received} pongs received, {loss:.0}% lost, {seconds:.1} s"))?;
         if let Some(round_trips) = self.probes.round_trips() {
-            say(format_args!("{round_trips}"))?;
+            print_line(format_args!("{round_trips}"))?;
         }
         if self.server_pings > 0 {
-            say(format_args!("{} pings from the server", self.server_pings))?;
+            print_line(format_args!("{} pings from the server", self.server_pings))?;
         }
         if self.messages > 0 {
-            say(format_args!("{} messages from the server, not shown", self.messages))?;
+            print_line(format_args!("{} messages from the server, not shown", self.messages))?;
         }
         Ok(())
     }
 }
 
 /// Prints one line and flushes it, for readers of a pipe.
-fn say(line: Arguments<'_>) -> io::Result<()> {
+fn print_line(line: Arguments<'_>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()

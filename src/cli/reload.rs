@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http::StatusCode;
 
-use super::remote::{Reloaded, Remote, Where, block_on};
+use super::remote::{Reloaded, Remote, RemoteArgs, block_on};
 use super::text;
 
 /// The time limit for the response: the proxy reads its files before it responds, possibly from a slow disk.
@@ -15,14 +15,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The arguments of `pulsegate reload`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Established sessions keep what they were opened with; new ones get what is new. With anything wrong in the file, all \
-stays as it is.
+Open sessions keep their configuration; new ones get the new one. If the file has an error, the old configuration stays \
+in force.
 
-Exit codes: 0 what is in the file is in force, but for keys that are named as needing a restart, 1 it is not, or no \
-proxy could be asked, 2 wrong usage")]
-pub struct Args {
+Exit codes: 0 the file is in force, except for the printed keys, which need a restart, 1 it is not, or no proxy answered, \
+2 wrong usage")]
+pub struct ReloadArgs {
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Requests a reload, and prints its result.
@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached or refuses the request, or printing fails.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     let fine = |status: &StatusCode| status.is_success() || *status == StatusCode::UNPROCESSABLE_ENTITY;
     let reloaded: Reloaded = block_on(async { Ok(remote.post("/v1/reload", None, TIMEOUT, fine).await?) })?;
@@ -51,12 +51,12 @@ fn describe(reloaded: &Reloaded) -> (String, bool) {
         "unchanged" => (format!("unchanged: generation {generation} stays in force"), false),
         "applied" => (format!("applied: generation {generation} is in force"), false),
         "partial" => {
-            let rest = format!("these keys want a restart and are as before: {restart}");
+            let rest = format!("these keys need a restart and are unchanged: {restart}");
             (format!("applied in part: generation {generation} is in force; {rest}"), false)
         }
         _ => {
             // The proxy's own report may have several lines; each is made printable by itself.
-            let error = error.as_deref().unwrap_or("the proxy does not say why");
+            let error = error.as_deref().unwrap_or("the proxy gives no reason");
             let error = error.lines().map(text::printable).collect::<Vec<_>>().join("\n");
             (format!("not reloaded, generation {generation} stays in force: {error}"), true)
         }

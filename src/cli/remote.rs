@@ -7,11 +7,12 @@
 //! Every request has a connection of its own and a deadline.
 
 mod address;
-mod answer;
+mod admin_address;
+mod connection;
 mod error;
-mod place;
+mod location;
+mod response;
 mod sse;
-mod wire;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -28,15 +29,18 @@ use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::address::Address;
-pub(super) use self::answer::{Conn, Diagnosis, Draining, Flow, Info, Reloaded, Shut, Stats};
+pub(super) use self::admin_address::RemoteArgs;
+use self::connection::{AdminTls, ApiClient};
 pub(super) use self::error::RemoteError;
-pub(super) use self::place::{Place, Where};
-use self::sse::{Event, Parser};
-use self::wire::{Caller, Tls};
+pub(super) use self::location::AdminAddress;
+pub(super) use self::response::{
+    Diagnosis, DirectionReport, Draining, Info, Reloaded, SessionReport, Shut, StatsReport,
+};
+use self::sse::{Parser, SseEvent};
 use crate::tls::client::Trust;
 
 /// The time limit for a response. The API has a thread of its own, so even one second would be unusual.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of sessions per page; the API allows up to 10,000.
 const PAGE: usize = 1000;
@@ -52,7 +56,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 
 /// A running proxy.
 #[derive(Debug)]
-pub(super) struct Remote(Caller);
+pub(super) struct Remote(ApiClient);
 
 /// A page of sessions in the API's format, with all its fields.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -84,11 +88,11 @@ impl Remote {
     /// # Errors
     ///
     /// The address or the token cannot be determined, or the trusted authorities cannot be loaded.
-    pub(super) fn find(flags: &Where) -> Result<Self, RemoteError> {
+    pub(super) fn find(flags: &RemoteArgs) -> Result<Self, RemoteError> {
         let (place, bearer) = flags.find(&mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
         let trust = flags.ca.clone().map_or(Trust::System, Trust::File);
-        let tls = Tls::of(&place, &trust, flags.server_name.as_deref())?;
-        Ok(Self(Caller { place: Arc::new(place), bearer, tls, tracker: TaskTracker::new() }))
+        let tls = AdminTls::of(&place, &trust, flags.server_name.as_deref())?;
+        Ok(Self(ApiClient { place: Arc::new(place), bearer, tls, tracker: TaskTracker::new() }))
     }
 
     /// Finds the health listener at `address`, or the one of the configuration.
@@ -97,39 +101,39 @@ impl Remote {
     ///
     /// The address cannot be determined.
     pub(super) fn health(address: Option<Address>, config: Option<PathBuf>) -> Result<Self, RemoteError> {
-        let place = Place::health(address, config, &mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
-        let tls = Tls::of(&place, &Trust::System, None)?;
-        Ok(Self(Caller { place: Arc::new(place), bearer: None, tls, tracker: TaskTracker::new() }))
+        let place = AdminAddress::health(address, config, &mut |problem| eprintln!("pulsegate: warning: {problem}"))?;
+        let tls = AdminTls::of(&place, &Trust::System, None)?;
+        Ok(Self(ApiClient { place: Arc::new(place), bearer: None, tls, tracker: TaskTracker::new() }))
     }
 
-    fn place(&self) -> &Arc<Place> {
+    fn place(&self) -> &Arc<AdminAddress> {
         &self.0.place
     }
 
-    /// Requests a health endpoint, within `patience`; returns the status, and the first line of the body.
-    pub(super) async fn probe(&self, path: &str, patience: Duration) -> Result<(StatusCode, String), RemoteError> {
-        let answer = self.0.ask(Method::GET, path, None, patience).await?;
+    /// Requests a health endpoint, within `time_limit`; returns the status, and the first line of the body.
+    pub(super) async fn probe(&self, path: &str, time_limit: Duration) -> Result<(StatusCode, String), RemoteError> {
+        let answer = self.0.ask(Method::GET, path, None, time_limit).await?;
         let text = String::from_utf8_lossy(answer.body()).into_owned();
         let line = text.lines().next().unwrap_or_default().trim();
-        Ok((answer.status(), super::text::cut(&super::text::printable(line), 200)))
+        Ok((answer.status(), super::text::truncate(&super::text::printable(line), 200)))
     }
 
     /// Requests `path` with GET, and parses the response.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RemoteError> {
-        let answer = self.0.ask(Method::GET, path, None, PATIENCE).await?;
+        let answer = self.0.ask(Method::GET, path, None, TIMEOUT).await?;
         self.read(&answer, StatusCode::is_success)
     }
 
-    /// Requests `path` with POST and `body`, within `patience`. The response is parsed if its status is `fine`, and an
+    /// Requests `path` with POST and `body`, within `time_limit`. The response is parsed if its status is `fine`, and an
     /// error otherwise.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: Option<&Value>,
-        patience: Duration,
+        time_limit: Duration,
         fine: impl Fn(&StatusCode) -> bool,
     ) -> Result<T, RemoteError> {
-        let answer = self.0.ask(Method::POST, path, body.map(Value::to_string), patience).await?;
+        let answer = self.0.ask(Method::POST, path, body.map(Value::to_string), time_limit).await?;
         self.read(&answer, fine)
     }
 
@@ -146,7 +150,7 @@ impl Remote {
             let more = [("limit", Some(wanted.to_string())), ("cursor", cursor.clone())];
             let more = more.into_iter().filter_map(|(key, value)| Some((key, value?)));
             let pairs: Vec<_> = pairs.iter().cloned().chain(more).collect();
-            let page: Page = self.get(&wire::query("/v1/connections", &pairs)).await?;
+            let page: Page = self.get(&connection::query("/v1/connections", &pairs)).await?;
             if cursor.is_none() {
                 (all.now, all.generation, all.total) = (page.now, page.generation, page.total);
             }
@@ -162,15 +166,15 @@ impl Remote {
     }
 
     /// Opens the proxy's stream of events.
-    pub(super) async fn events(&self) -> Result<Events<'_>, RemoteError> {
-        let response = self.0.listen("/v1/events", PATIENCE).await?;
+    pub(super) async fn events(&self) -> Result<EventStream<'_>, RemoteError> {
+        let response = self.0.listen("/v1/events", TIMEOUT).await?;
         let (head, body) = response.into_parts();
         if head.status != StatusCode::OK {
-            let body = self.0.within(PATIENCE, async { Ok(body.collect().await) }).await?;
+            let body = self.0.within(TIMEOUT, async { Ok(body.collect().await) }).await?;
             let body = body.map_err(|error| RemoteError::exchange(self.place(), error))?.to_bytes();
             return Err(self.refused(head.status, &body));
         }
-        Ok(Events { remote: self, body, parser: Parser::default(), ready: VecDeque::new() })
+        Ok(EventStream { remote: self, body, parser: Parser::default(), ready: VecDeque::new() })
     }
 
     fn read<T: DeserializeOwned>(
@@ -183,11 +187,11 @@ impl Remote {
         }
         serde_json::from_slice(answer.body()).map_err(|error| {
             let what = if error.is_data() {
-                format!("its answer is another: {error}")
+                format!("its answer has another format: {error}")
             } else {
                 "it does not answer in JSON".to_owned()
             };
-            self.stranger(what)
+            self.not_an_admin_api(what)
         })
     }
 
@@ -200,33 +204,33 @@ impl Remote {
         }
     }
 
-    fn stranger(&self, what: String) -> RemoteError {
-        RemoteError::Stranger { place: Arc::clone(self.place()), what }
+    fn not_an_admin_api(&self, what: String) -> RemoteError {
+        RemoteError::NotAdminApi { place: Arc::clone(self.place()), what }
     }
 }
 
 /// The stream of events.
 #[derive(Debug)]
-pub(super) struct Events<'r> {
+pub(super) struct EventStream<'r> {
     remote: &'r Remote,
     body: Incoming,
     parser: Parser,
-    ready: VecDeque<Event>,
+    ready: VecDeque<SseEvent>,
 }
 
-impl Events<'_> {
+impl EventStream<'_> {
     /// Waits for the next figures of the whole proxy, which arrive every second. Returns `None` when the proxy ends the
     /// stream.
     ///
     /// Cancel-safe: no event is lost if the future is dropped.
-    pub(super) async fn stats(&mut self) -> Result<Option<Stats>, RemoteError> {
+    pub(super) async fn stats(&mut self) -> Result<Option<StatsReport>, RemoteError> {
         loop {
             while let Some(event) = self.ready.pop_front() {
                 if event.name == "stats" {
                     let read = serde_json::from_str(&event.data);
-                    return read
-                        .map(Some)
-                        .map_err(|error| self.remote.stranger(format!("its figures are others: {error}")));
+                    return read.map(Some).map_err(|error| {
+                        self.remote.not_an_admin_api(format!("its figures have another format: {error}"))
+                    });
                 }
             }
             let caller = &self.remote.0;
@@ -235,7 +239,7 @@ impl Events<'_> {
             };
             let frame = frame.map_err(|error| RemoteError::exchange(&caller.place, error))?;
             let events = frame.data_ref().map_or(Ok(Vec::new()), |data| self.parser.feed(data));
-            let events = events.map_err(|_| self.remote.stranger("its events have no end".to_owned()))?;
+            let events = events.map_err(|_| self.remote.not_an_admin_api("an event is too long".to_owned()))?;
             self.ready.extend(events);
         }
     }

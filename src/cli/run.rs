@@ -6,15 +6,18 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use super::{Source, app, certificates, in_full, text};
+use super::source::ConfigArgs;
+use super::text::{self, in_full};
 use crate::config::{self, Finding, Input, LogFormat, Report};
 use crate::drain::Shutdown;
 use crate::reload::{self, LoadError};
 use crate::server::Server;
-use crate::telemetry::{self, Beats};
+use crate::telemetry::{self, HeartbeatLogging};
+use crate::tls::ServerConfigs;
+use crate::upstream::App;
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
+pub(super) fn run(source: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let overrides = source.overrides.clone();
     let input = match source.input() {
         Ok(input) => input,
@@ -26,14 +29,21 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
-        reload::Source::new(file, move || config::load_shown(&input, &overrides, certificates, app))
+        reload::ConfigSource::new(file, move |cache| {
+            config::load_shown(
+                &input,
+                &overrides,
+                |tls| ServerConfigs::faults(tls, cache),
+                |app| App::faults(app, cache),
+            )
+        })
     };
     let opened = match source.open() {
         Ok(opened) => opened,
         Err(error) => return Ok(refused(&error, config::log_format(&input, &overrides))),
     };
     let format = opened.settings.log.format;
-    let (levels, flush) = telemetry::init(&opened.settings.log, Beats::AsLevel).context("cannot log")?;
+    let (levels, flush) = telemetry::init(&opened.settings.log, HeartbeatLogging::AsLevel).context("cannot log")?;
     let open = opened.settings.open_routes().count();
     if open > 0 {
         tracing::warn!(routes = open, setting = "origins.allow", "open to pages of every origin");
@@ -41,7 +51,7 @@ pub(super) fn run(source: &Source) -> anyhow::Result<ExitCode> {
     for config::UnreadVariable { variable, instead } in config::unread_variables() {
         tracing::warn!(variable, mend = format!("set {instead}"), "config.variable_not_read");
     }
-    let served = Server::follow(source, opened, levels).map_err(anyhow::Error::from);
+    let served = Server::with_reloads(source, opened, levels).map_err(anyhow::Error::from);
     let served = served.and_then(|server| server.run(Shutdown::on_signals()).map_err(anyhow::Error::from));
     // All log lines are written before the error.
     drop(flush);

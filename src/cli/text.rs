@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
-use crate::telemetry::disturbs;
+use crate::telemetry::is_control;
 
 /// Prints `text` and flushes it. A reader that has closed the pipe, as `head` does, is no failure.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn width() -> Option<usize> {
 
 /// Replaces all characters that could manipulate a terminal: much of the text printed was chosen by clients.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if disturbs(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if is_control(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Escapes the same characters in `json`, which keeps its value. `serde_json` itself escapes those below U+0020 inside
@@ -32,7 +32,7 @@ pub(super) fn printable(text: &str) -> String {
 pub(super) fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
-        if c > '~' && disturbs(c) {
+        if c > '~' && is_control(c) {
             write!(escaped, "\\u{:04x}", u32::from(c)).expect("writing to a string");
         } else {
             escaped.push(c);
@@ -42,7 +42,7 @@ pub(super) fn escaped(json: &str) -> String {
 }
 
 /// Shortens `text` to at most `width` characters; an ellipsis marks the cut.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(super) fn truncate(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -51,7 +51,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
 
 /// Shortens `text` to at most `width` characters, with an ellipsis in its middle: the end is kept whole as long as half
 /// of `width` holds it.
-pub(super) fn cut_middle(text: &str, width: usize) -> String {
+pub(super) fn truncate_middle(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
         return text.to_owned();
@@ -67,6 +67,19 @@ pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
 }
 
+/// Returns an error and its causes in one line; a cause whose text is already contained is left out.
+pub(super) fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
+    let mut line = String::new();
+    for cause in chain.map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,14 +92,14 @@ mod tests {
 
     #[test]
     fn json_keeps_its_value_and_nothing_in_it_reaches_the_terminal_as_a_command() {
-        let disturbing: String = ('\0'..='\u{2100}').filter(|c| disturbs(*c)).collect();
+        let disturbing: String = ('\0'..='\u{2100}').filter(|c| is_control(*c)).collect();
         for text in
             ["\u{9b}2J\u{7f}", "a\u{2028}b\u{2029}c", "\u{85}\u{202e}\u{61c}", "größe ✓ \u{1f600}", disturbing.as_str()]
         {
             let value = serde_json::json!({ text: [text] });
             let json = escaped(&format!("{value:#}"));
             assert_eq!(serde_json::from_str::<serde_json::Value>(&json).expect("JSON"), value, "{json}");
-            assert!(!json.chars().any(|c| c != '\n' && disturbs(c)), "{}", json.escape_unicode());
+            assert!(!json.chars().any(|c| c != '\n' && is_control(c)), "{}", json.escape_unicode());
         }
         assert_eq!(escaped("\"\u{9b}ö\u{2028}\"\n"), "\"\\u009bö\\u2028\"\n");
         assert_eq!(printable("a\u{2028}b\u{2029}"), "a\u{fffd}b\u{fffd}");
@@ -94,11 +107,21 @@ mod tests {
 
     #[test]
     fn a_cut_says_that_it_is_one() {
-        assert_eq!(cut("größe", 5), "größe");
-        assert_eq!(cut("größer", 5), "größ…");
-        assert_eq!((cut("ab", 1), cut("ab", 0)), ("…".to_owned(), String::new()));
-        assert_eq!(cut_middle("größer", 6), "größer");
-        assert_eq!(cut_middle("[2001:db8::1234:5678]:65535", 21), "[2001:db8:…678]:65535");
-        assert_eq!([0, 1, 2].map(|width| cut_middle("abc", width)), ["", "…", "a…"]);
+        assert_eq!(truncate("größe", 5), "größe");
+        assert_eq!(truncate("größer", 5), "größ…");
+        assert_eq!((truncate("ab", 1), truncate("ab", 0)), ("…".to_owned(), String::new()));
+        assert_eq!(truncate_middle("größer", 6), "größer");
+        assert_eq!(truncate_middle("[2001:db8::1234:5678]:65535", 21), "[2001:db8:…678]:65535");
+        assert_eq!([0, 1, 2].map(|width| truncate_middle("abc", width)), ["", "…", "a…"]);
+    }
+
+    #[test]
+    fn a_cause_is_named_once() {
+        let inner = || anyhow::anyhow!("in use");
+        assert_eq!(
+            in_full(inner().context("cannot listen on [::1]:1: in use").chain()),
+            "cannot listen on [::1]:1: in use"
+        );
+        assert_eq!(in_full(inner().context("cannot listen").chain()), "cannot listen: in use");
     }
 }

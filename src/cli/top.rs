@@ -15,9 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::screen::Screen;
-use self::view::{Listed, Sort, View, Wish};
+use self::view::{KeyAction, Listed, Sort, View};
 use super::conns::SORTS;
-use super::remote::{Conn, Connections, Events, Info, Remote, RemoteError, Stats, Where, block_on};
+use super::remote::{
+    Connections, EventStream, Info, Remote, RemoteArgs, RemoteError, SessionReport, StatsReport, block_on,
+};
 use super::{text, units};
 use crate::drain;
 
@@ -36,16 +38,16 @@ const MOST: usize = 10_000;
 /// The arguments of `pulsegate top`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, once more the \
-other way round; arrows, PageUp, PageDown, Home and End scroll. Where standard output is no terminal, one frame with all \
-sessions is printed, or --iterations of them.
+Keys: q quits; r, i, m, b, h and c sort by round trip, idle time, misses, bytes, held bytes and client, and reverse the \
+order when pressed again; arrows, PageUp, PageDown, Home and End scroll. If standard output is no terminal, one frame with \
+all sessions is printed, or --iterations of them.
 
-Exit codes: 0 ended as asked, 1 no proxy could be asked, 2 wrong usage")]
-pub struct Args {
-    /// Time between two looks
+Exit codes: 0 ended as asked, 1 no proxy answered, 2 wrong usage")]
+pub struct TopArgs {
+    /// Time between two updates
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = super::duration::parse)]
     interval: Duration,
-    /// End after so many frames
+    /// End after this many frames
     #[arg(long, value_name = "N", value_parser = units::number)]
     iterations: Option<u32>,
     /// The order to begin with, as in `conns`
@@ -53,7 +55,7 @@ pub struct Args {
           value_parser = PossibleValuesParser::new(SORTS))]
     sort: String,
     #[command(flatten)]
-    proxy: Where,
+    proxy: RemoteArgs,
 }
 
 /// Shows the sessions until a key, a signal or the number of frames ends it.
@@ -61,7 +63,7 @@ pub struct Args {
 /// # Errors
 ///
 /// The proxy cannot be reached, or the terminal cannot be used.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &TopArgs) -> anyhow::Result<ExitCode> {
     let remote = Remote::find(&args.proxy)?;
     block_on(async {
         if io::stdout().is_terminal() { watch(args, &remote).await } else { print(args, &remote).await }
@@ -70,11 +72,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints frames one below the other.
-async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
+async fn print(args: &TopArgs, remote: &Remote) -> anyhow::Result<()> {
     let mut view = View::new(Sort::parse(&args.sort));
-    view.meet(remote.get("/v1/info").await?);
+    view.set_info(remote.get("/v1/info").await?);
     let mut events = remote.events().await?;
-    view.count(next(&mut events).await?);
+    view.set_stats(next(&mut events).await?);
     for frame in 0..args.iterations.unwrap_or(1) {
         if frame > 0 {
             text::print("\n").context("cannot print")?;
@@ -82,27 +84,27 @@ async fn print(args: &Args, remote: &Remote) -> anyhow::Result<()> {
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    stats = next(&mut events) => view.count(stats?),
+                    stats = next(&mut events) => view.set_stats(stats?),
                 }
             }
         }
         // The uptime is part of each frame.
-        view.meet(remote.get("/v1/info").await?);
-        view.list(Listed::of(&remote.connections(&[("sort", args.sort.clone())], None).await?)?);
+        view.set_info(remote.get("/v1/info").await?);
+        view.set_sessions(Listed::of(&remote.connections(&[("sort", args.sort.clone())], None).await?)?);
         let lines: String = view.whole().into_iter().map(|line| line.text + "\n").collect();
         text::print(&lines).context("cannot print")?;
     }
     Ok(())
 }
 
-async fn next(events: &mut Events<'_>) -> anyhow::Result<Stats> {
+async fn next(events: &mut EventStream<'_>) -> anyhow::Result<StatsReport> {
     events.stats().await?.ok_or_else(|| anyhow!("the proxy has ended the stream of events: it is shutting down"))
 }
 
 /// An update from the proxy.
 enum Update {
     Proxy(Info),
-    Stats(Stats),
+    Stats(StatsReport),
     Sessions(Connections),
     Failed(RemoteError),
 }
@@ -115,12 +117,12 @@ struct Query {
 }
 
 /// Keeps the screen up to date.
-async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
+async fn watch(args: &TopArgs, remote: &Remote) -> anyhow::Result<()> {
     let mut view = View::new(Sort::parse(&args.sort));
     // Fails before the screen is taken, so that the error stays visible.
-    view.meet(remote.get("/v1/info").await?);
+    view.set_info(remote.get("/v1/info").await?);
     let mut size = Screen::size();
-    let query = |view: &View, rows| Query { sort: view.sort().query(), limit: view.wanted(rows).min(MOST) };
+    let query = |view: &View, rows| Query { sort: view.sort().query(), limit: view.sessions_needed(rows).min(MOST) };
     let (ask, asked) = watch::channel(query(&view, size.1));
     let (sender, mut updates) = mpsc::channel(4);
     let sources = async { tokio::join!(count(remote, &sender), list(remote, asked, args.interval, &sender)) };
@@ -137,16 +139,16 @@ async fn watch(args: &Args, remote: &Remote) -> anyhow::Result<()> {
             () = &mut interrupted => return Ok(()),
             _ = &mut sources => return Ok(()),
             keys = screen.pressed() => {
-                if keys.into_iter().any(|key| view.press(key, size.1) == Wish::Quit) {
+                if keys.into_iter().any(|key| view.press(key, size.1) == KeyAction::Quit) {
                     return Ok(());
                 }
             }
             Some(news) = updates.recv() => match news {
-                Update::Proxy(info) => view.meet(info),
-                Update::Stats(stats) => view.count(stats),
-                Update::Failed(error) => view.lose(&format!("{:#}", anyhow::Error::new(error))),
+                Update::Proxy(info) => view.set_info(info),
+                Update::Stats(stats) => view.set_stats(stats),
+                Update::Failed(error) => view.set_error(&format!("{:#}", anyhow::Error::new(error))),
                 Update::Sessions(found) => {
-                    view.list(Listed::of(&found)?);
+                    view.set_sessions(Listed::of(&found)?);
                     frames += 1;
                 }
             },
@@ -218,9 +220,9 @@ async fn list(remote: &Remote, mut asked: watch::Receiver<Query>, interval: Dura
 
 impl Listed {
     fn of(found: &Connections) -> anyhow::Result<Self> {
-        let conns: Result<Vec<Conn>, _> = found.list.iter().map(Conn::deserialize).collect();
-        let conns =
-            conns.context("these sessions are of another version of pulsegate; `conns --format json` shows them")?;
+        let conns: Result<Vec<SessionReport>, _> = found.list.iter().map(SessionReport::deserialize).collect();
+        let conns = conns
+            .context("these sessions have the format of another pulsegate version; `conns --format json` shows them")?;
         Ok(Self { conns, total: found.total, generation: found.generation, now: found.now })
     }
 }

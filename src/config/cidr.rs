@@ -1,55 +1,48 @@
-//! Networks: an address and how many of its leading bits count.
+//! Networks: an address and the number of its leading bits that count.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A network such as `10.0.0.0/8` or `2001:db8::/32` (RFC 4632 §3.1, RFC 4291 §2.3), or a single address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Cidr {
-    /// Its first address; all bits beyond the prefix are zero.
-    network: IpAddr,
-    /// How many bits count.
-    prefix: u8,
-}
+use ipnet::IpNet;
 
-/// Why a text is no network.
+/// A network such as `10.0.0.0/8` or `2001:db8::/32` (RFC 4632 §3.1, RFC 4291 §2.3), or a single address. All bits of its
+/// address beyond the prefix are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr(IpNet);
+
+/// The reasons for which a text is no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
-    /// It has another form.
+    /// The text is neither an address nor `address/prefix`.
     #[error("must be a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"")]
     Form,
-    /// More bits are to count than there are.
+    /// The prefix is longer than the address, which has this many bits.
     #[error("must have a prefix of 0 to {0} bits")]
     Prefix(u8),
-    /// It is an address in this network.
+    /// The text names an address inside this network.
     #[error("is not the network itself: an address in {0}")]
     Within(Cidr),
 }
 
 impl Cidr {
-    /// The network that `address` is in, of which the leading `prefix` bits count; more than there are count as all.
-    pub fn around(address: IpAddr, prefix: u8) -> Self {
-        match address {
-            IpAddr::V4(address) => {
-                let prefix = prefix.min(32);
-                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-                Self { network: Ipv4Addr::from_bits(address.to_bits() & mask).into(), prefix }
-            }
-            IpAddr::V6(address) => {
-                let prefix = prefix.min(128);
-                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-                Self { network: Ipv6Addr::from_bits(address.to_bits() & mask).into(), prefix }
-            }
-        }
+    /// Returns the network of `address` with the leading `prefix` bits; a longer prefix than the address stands for all of
+    /// its bits.
+    pub fn containing(address: IpAddr, prefix: u8) -> Self {
+        let (prefix, most) = (prefix.min(bits(address)), IpNet::from(address));
+        Self(IpNet::new(address, prefix).unwrap_or(most).trunc())
     }
 
-    /// Whether `address` belongs to it. An IPv4 address that a socket of both families shows as `::ffff:a.b.c.d` is
-    /// taken for what it is.
+    /// Returns whether `address` belongs to the network. An IPv4 address that a socket of both families shows as
+    /// `::ffff:a.b.c.d` counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        address.is_ipv4() == self.network.is_ipv4() && Self::around(address, self.prefix).network == self.network
+        self.0.contains(&address.to_canonical())
     }
+}
+
+/// Returns the number of bits of an address.
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 impl FromStr for Cidr {
@@ -62,29 +55,29 @@ impl FromStr for Cidr {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| CidrError::Form)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let most = bits(address);
         let prefix = match prefix {
             None => most,
             Some(digits) if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 return Err(CidrError::Form);
             }
-            Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= most).ok_or(CidrError::Prefix(most))?,
+            Some(digits) => digits.parse().map_err(|_| CidrError::Prefix(most))?,
         };
-        let network = Self::around(address, prefix);
-        if network.network != address {
-            return Err(CidrError::Within(network));
+        let given = IpNet::new(address, prefix).map_err(|_| CidrError::Prefix(most))?;
+        if given.trunc() != given {
+            return Err(CidrError::Within(Self(given.trunc())));
         }
         // ::ffff:10.0.0.0/104 is 10.0.0.0/8, which is what addresses are compared with.
-        Ok(match (network.network.to_canonical(), prefix.checked_sub(96)) {
-            (IpAddr::V4(address), Some(prefix)) if network.network.is_ipv6() => Self::around(address.into(), prefix),
-            _ => network,
+        Ok(match (address.to_canonical(), prefix.checked_sub(96)) {
+            (IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => Self::containing(address.to_canonical(), prefix),
+            _ => Self(given),
         })
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+        self.0.fmt(f)
     }
 }
 
@@ -114,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_address_in_the_clothes_of_ipv6_is_one_all_the_same() {
+    fn an_ipv4_mapped_address_counts_as_ipv4() {
         assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!(!holds("::/0", "::ffff:10.1.2.3"));
         assert!(holds("::ffff:10.0.0.0/104", "10.1.2.3"));
@@ -124,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_told_why() {
+    fn a_text_that_is_no_network_is_refused_with_its_reason() {
         let error = |text: &str| text.parse::<Cidr>().expect_err(text);
         for text in
             ["", "/8", "10.0.0.0/", "10.0.0/8", "10.0.0.0/+8", "10.0.0.0/8/8", "localhost", "[::1]", "10.0.0.1:80"]

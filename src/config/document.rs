@@ -22,16 +22,16 @@ pub(super) struct Document {
     spans: BTreeMap<KeyPath, Spans>,
 }
 
-/// Where a key and its value stand, in bytes.
+/// The positions of a key and its value, in bytes.
 #[derive(Clone, Debug)]
 struct Spans {
     key: Range<usize>,
     value: Range<usize>,
 }
 
-/// Which part of an entry a finding points at.
+/// The part of an entry that a finding points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum EntryPart {
     /// The key, or the header of a table.
     Key,
     /// The value.
@@ -75,7 +75,11 @@ impl Document {
     pub(super) fn parse_as(name: String, folder: &Path, text: String) -> Result<Self, Report> {
         let toml = match ImDocument::parse(text.as_str()) {
             Ok(toml) => toml,
-            Err(error) => return Err(syntax::report(&name, &text, &error)),
+            Err(error) => {
+                let find_line =
+                    |text: &str, keys: &[&str]| Self::parse(Path::new(""), text.to_owned()).ok()?.line_of(keys);
+                return Err(syntax::report(&name, &text, &error, find_line));
+            }
         };
         let mut spans = BTreeMap::new();
         let values = table(&mut spans, &KeyPath::default(), toml.as_table());
@@ -97,7 +101,7 @@ impl Document {
         &self.values
     }
 
-    /// Whether `path` is written out.
+    /// Returns whether `path` is written in the document.
     pub(super) fn writes(&self, path: &KeyPath) -> bool {
         self.spans.contains_key(path)
     }
@@ -110,13 +114,13 @@ impl Document {
     }
 
     /// The place of `path`, or of the table nearest above it that is written out, or the file as a whole.
-    pub(super) fn spot(&self, path: &KeyPath, part: Part) -> Spot {
+    pub(super) fn spot(&self, path: &KeyPath, part: EntryPart) -> Spot {
         if let Some(spans) = self.spans.get(path) {
-            let span = if part == Part::Key { &spans.key } else { &spans.value };
+            let span = if part == EntryPart::Key { &spans.key } else { &spans.value };
             return Spot::span(&self.name, &self.text, span.clone());
         }
         match path.parent() {
-            Some(parent) => self.spot(&parent, Part::Key),
+            Some(parent) => self.spot(&parent, EntryPart::Key),
             None => Spot::file(&self.name),
         }
     }

@@ -1,13 +1,13 @@
-//! What the app is told of a client, and the fields by which others would tell it.
+//! The client's address and identity in the headers of a request, as the app gets them.
 
-use super::Cidr;
+use super::cidr::Cidr;
 
-/// What the app is told about the client's address, and what is believed of it.
+/// The handling of headers about the client's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
     /// Peers whose `X-Forwarded-*` and `Forwarded` are believed; those of all other peers are replaced.
     pub trusted_proxies: Vec<Cidr>,
-    /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
+    /// Set if `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
     pub rfc7239: bool,
     /// Header fields that are removed from requests of untrusted peers, in lower case.
     pub strip: Vec<Box<str>>,

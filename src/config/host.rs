@@ -14,7 +14,7 @@ pub enum HostPattern {
 }
 
 impl HostPattern {
-    /// Whether it holds for `host`, which is [`bare`].
+    /// Returns whether it matches `host`, which is [`bare`].
     pub fn matches(&self, host: &str) -> bool {
         match self {
             Self::Exact(name) => host == &**name,
@@ -22,7 +22,7 @@ impl HostPattern {
         }
     }
 
-    /// Whether every host that `other` holds for is also one of its own.
+    /// Returns whether it matches every host that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (_, Self::Exact(name)) => self.matches(name),
@@ -61,7 +61,7 @@ pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether `host` is a name with at least one label before `suffix`, which begins with a dot.
+/// Returns whether `host` is a name with at least one label before `suffix`, which begins with a dot.
 pub(super) fn is_below(host: &str, suffix: &str) -> bool {
     host.strip_suffix(suffix).is_some_and(|label| !label.is_empty() && !label.ends_with('.'))
 }

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::Document;
-use super::overrides_or_environment_set;
+use super::overrides::{Environment, Overrides, overrides_or_environment_set};
 use super::report::{Finding, Report, Spot};
-use super::{Environment, Overrides};
 
 /// The path that stands for standard input on a command line.
 const STDIN: &str = "-";
@@ -27,16 +26,24 @@ pub enum Input {
 }
 
 impl Input {
-    /// The file that is read where none is named.
+    /// The path of the file that is read if the command line names none.
     pub const DEFAULT: &str = "config/proxy.toml";
 
     /// Returns the input that `-c` names: a path, or `-` for standard input, which is read here.
+    ///
+    /// # Errors
+    ///
+    /// Returns a report where standard input cannot be read; a file is read later.
     pub fn named(path: &Path) -> Result<Self, Report> {
         if path == Path::new(STDIN) { Self::from_reader(io::stdin().lock()) } else { Ok(Self::File(path.into())) }
     }
 
     /// Returns the input of a command line: the one it names, else the file at [`DEFAULT`](Self::DEFAULT), and nothing
     /// where that is missing and environment or flags set keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::named`].
     pub fn of(named: Option<&Path>, overrides: &Overrides) -> Result<Self, Report> {
         let default = Path::new(Self::DEFAULT);
         match named {

@@ -1,4 +1,4 @@
-//! Whose pages may open WebSockets: the one protection that a browser leaves to the server (RFC 6455 §10.2).
+//! The pages that may open WebSockets: the one protection that a browser leaves to the server (RFC 6455 §10.2).
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ pub enum AllowedOrigin {
 
 /// An origin taken apart (RFC 6454 §7.1), in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct PageOrigin {
     pub(super) scheme: Box<str>,
     /// An IPv6 address is in brackets.
     pub(super) host: Box<str>,
@@ -45,7 +45,7 @@ pub(super) struct Origin {
 }
 
 impl OriginPolicy {
-    /// Whether a page of `origin`, the value of the header, may open a WebSocket to `host`, the authority of the
+    /// Returns whether a page of `origin`, the value of the header, may open a WebSocket to `host`, the authority of the
     /// request. What cannot be read as one origin is allowed by [`Any`](Self::Any) alone.
     pub fn allows(&self, origin: &str, host: &str) -> bool {
         let allowed = match self {
@@ -55,14 +55,14 @@ impl OriginPolicy {
         if origin == "null" {
             return allowed.contains(&AllowedOrigin::Null);
         }
-        let Some(origin) = Origin::parse(origin) else { return false };
+        let Some(origin) = PageOrigin::parse(origin) else { return false };
         let text = origin.to_string();
         allowed.iter().any(|allowed| allowed.fits(&origin, &text, host))
     }
 }
 
 impl AllowedOrigin {
-    fn fits(&self, origin: &Origin, text: &str, authority: &str) -> bool {
+    fn fits(&self, origin: &PageOrigin, text: &str, authority: &str) -> bool {
         match self {
             Self::Exact(allowed) => **allowed == *text,
             Self::Subdomains { scheme, suffix, port } => {
@@ -96,14 +96,14 @@ impl fmt::Display for AllowedOrigin {
     }
 }
 
-impl Origin {
+impl PageOrigin {
     /// Reads `scheme://host[:port]`, nothing more and nothing less.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let (host, port) = split_port(authority);
-        let stranger = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | '\\' | ',');
+        let is_invalid = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | '\\' | ',');
         let bracketed = host.starts_with('[') && host.ends_with(']');
-        if !is_scheme(scheme) || host.is_empty() || host.contains(stranger) || (host.contains(':') && !bracketed) {
+        if !is_scheme(scheme) || host.is_empty() || host.contains(is_invalid) || (host.contains(':') && !bracketed) {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -117,7 +117,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for PageOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme, self.host)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
@@ -218,7 +218,7 @@ mod tests {
             ("https://evil.example", "app.example"),
             ("https://app.example:8443", "app.example"),
             ("https://app.example", "app.example:8443"),
-            // A page that came without TLS may be anybody's.
+            // A page that was loaded without TLS may come from any network on its way.
             ("http://app.example", "app.example"),
             ("http://app.example:443", "app.example"),
             ("https://app.example", "app.example:x"),

@@ -2,74 +2,85 @@
 
 use std::fmt;
 
-/// Where a value stands in the tree of tables: `route[0].heartbeat.interval`.
+/// The place of a value in the tree of tables: `route[0].heartbeat.interval`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct KeyPath(Vec<Step>);
+pub(super) struct KeyPath(Vec<PathStep>);
 
 /// One step down the tree.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into a table.
     Key(String),
     /// Into a list.
     Index(usize),
 }
 
+/// The kind of entry at the path of a known key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NodeKind {
+    /// One value.
+    Key,
+    /// A table of keys.
+    Table,
+    /// A list of tables.
+    List,
+}
+
 impl KeyPath {
-    /// The path of `key` in the table that stands here.
+    /// Returns the path of `key` in the table at this path.
     pub(super) fn key(&self, key: &str) -> Self {
-        self.step(Step::Key(key.to_owned()))
+        self.step(PathStep::Key(key.to_owned()))
     }
 
-    /// The path of an element of the list that stands here.
+    /// Returns the path of an element of the list at this path.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.step(PathStep::Index(index))
     }
 
-    /// The steps from the root on.
-    pub(super) fn steps(&self) -> &[Step] {
+    /// Returns the steps from the root on.
+    pub(super) fn steps(&self) -> &[PathStep] {
         &self.0
     }
 
-    /// The path of the table or list that this stands in.
+    /// Returns the path of the enclosing table or list.
     pub(super) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
         Some(Self(rest.to_vec()))
     }
 
-    /// The last step, where it is a key.
+    /// Returns the last step, where it is a key.
     pub(super) fn name(&self) -> Option<&str> {
         match self.0.last()? {
-            Step::Key(key) => Some(key),
-            Step::Index(_) => None,
+            PathStep::Key(key) => Some(key),
+            PathStep::Index(_) => None,
         }
     }
 
-    /// The path without list positions: `route.heartbeat.interval`.
+    /// Returns the path without list positions: `route.heartbeat.interval`.
     pub(super) fn keys(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.0.iter().filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) => None,
+            PathStep::Key(key) => Some(key.as_str()),
+            PathStep::Index(_) => None,
         })
     }
 
-    /// Whether it is `other` or leads through it.
+    /// Returns whether it is `other` or leads through it.
     pub(super) fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
 
-    /// Whether it leads through a list.
+    /// Returns whether it leads through a list.
     pub(super) fn in_list(&self) -> bool {
-        self.0.iter().any(|step| matches!(step, Step::Index(_)))
+        self.0.iter().any(|step| matches!(step, PathStep::Index(_)))
     }
 
-    /// The header of the table that stands here, as TOML has it: `[tls]`, `[[route]]`, `[route.heartbeat]`.
+    /// Returns the header of the table at this path, as TOML has it: `[tls]`, `[[route]]`, `[route.heartbeat]`.
     pub(super) fn header(&self) -> String {
         let keys = self.keys().collect::<Vec<_>>().join(".");
-        if matches!(self.0.last(), Some(Step::Index(_))) { format!("[[{keys}]]") } else { format!("[{keys}]") }
+        if matches!(self.0.last(), Some(PathStep::Index(_))) { format!("[[{keys}]]") } else { format!("[{keys}]") }
     }
 
-    fn step(&self, step: Step) -> Self {
+    fn step(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
@@ -78,7 +89,7 @@ impl KeyPath {
 
 impl<'a> FromIterator<&'a str> for KeyPath {
     fn from_iter<I: IntoIterator<Item = &'a str>>(keys: I) -> Self {
-        Self(keys.into_iter().map(|key| Step::Key(key.to_owned())).collect())
+        Self(keys.into_iter().map(|key| PathStep::Key(key.to_owned())).collect())
     }
 }
 
@@ -86,8 +97,8 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) => {
                     f.write_str(if at > 0 { "." } else { "" })?;
                     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
                     if !key.is_empty() && key.chars().all(bare) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use data_encoding::BASE64;
 
-/// What a pin begins with: the only hash that RFC 7469 §2.1.1 knows.
+/// The prefix of a pin: the only hash that RFC 7469 §2.1.1 defines.
 const SCHEME: &str = "sha256/";
 
 /// The SHA-256 of the `SubjectPublicKeyInfo` of a certificate (RFC 7469 §2.4).

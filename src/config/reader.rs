@@ -1,63 +1,51 @@
-//! Reading the merged tree. Whoever asks for a key names it, its form and its default in one place; from what was
-//! asked follows what is known, so that a key that nobody asks for is an unknown one.
+//! Reading of the merged tree. Every key that is read is known from then on; any other key is an unknown one.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value};
 
-use super::beside;
-use super::document::Part;
-use super::form::{Given, Problem};
+use super::document::EntryPart;
 use super::layers::Layers;
-use super::path::KeyPath;
+use super::overrides;
+use super::parse::{Given, Problem};
+use super::path::{KeyPath, NodeKind};
 use super::report::{Finding, Report, Spot};
-use super::strangers::Strangers;
+use super::unknown_keys::UnknownKeys;
 
-/// Collects what is wrong while the tree is read.
+/// The reading of one tree, and the findings it has made.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct TreeReader<'a> {
     layers: &'a Layers,
-    known: RefCell<BTreeMap<KeyPath, Kind>>,
+    known: RefCell<BTreeMap<KeyPath, NodeKind>>,
     findings: RefCell<Vec<Finding>>,
 }
 
 /// A table of the tree, or the place where it would be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a TreeReader<'a>,
     path: KeyPath,
     values: Option<&'a Dict>,
 }
 
-/// What stands at a path that somebody has asked for.
+/// The entry at a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One value.
-    Key,
-    /// A table of keys.
-    Table,
-    /// A list of tables.
-    List,
-}
-
-/// What is found at a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry<T> {
-    /// Nobody sets it.
+pub(super) enum KeyValue<T> {
+    /// It is not set.
     Unset,
-    /// What stands there has been refused.
+    /// Its value has been refused.
     Refused,
-    /// This stands there.
+    /// It has this value.
     Is(T),
 }
 
-/// What stands at a key has been refused, and reported.
+/// A value that has been refused, and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused;
 
-impl<T> Entry<T> {
-    /// What stands there, if anything does.
+impl<T> KeyValue<T> {
+    /// Returns the value, if one is set.
     pub(super) fn optional(self) -> Result<Option<T>, Refused> {
         match self {
             Self::Unset => Ok(None),
@@ -67,77 +55,74 @@ impl<T> Entry<T> {
     }
 }
 
-impl<'a> Reader<'a> {
+impl<'a> TreeReader<'a> {
     /// A reader of `layers` that has `findings` to begin with.
     pub(super) fn new(layers: &'a Layers, findings: Vec<Finding>) -> Self {
         Self { layers, known: RefCell::default(), findings: RefCell::new(findings) }
     }
 
-    /// The table that all others stand in.
+    /// Returns the table that all others stand in.
     pub(super) fn root(&'a self) -> Table<'a> {
         Table { reader: self, path: KeyPath::default(), values: Some(self.layers.values()) }
     }
 
-    /// Ends the reading: what was `read`, or everything that is wrong, keys that nobody has asked for included.
+    /// Ends the reading. Returns what was `read`, or every finding, unknown keys included.
     pub(super) fn finish<T>(self, read: Option<T>) -> Result<T, Report> {
         let mut findings = self.findings.into_inner();
         let known = self.known.into_inner();
-        let strangers = Strangers { layers: self.layers, known: &known };
+        let strangers = UnknownKeys { layers: self.layers, known: &known };
         strangers.find(&KeyPath::default(), self.layers.values(), &mut findings);
-        // Whatever keeps a reading from its end has been reported.
+        // A reading that did not come to its end has reported why.
         read.filter(|_| findings.is_empty()).ok_or_else(|| Report::new(findings))
     }
 
-    /// Every key that was asked for.
+    /// Returns every key that was read, set or not.
     pub(super) fn keys(&self) -> Vec<KeyPath> {
         let known = self.known.borrow();
-        known.iter().filter(|(_, kind)| **kind == Kind::Key).map(|(path, _)| path.clone()).collect()
+        known.iter().filter(|(_, kind)| **kind == NodeKind::Key).map(|(path, _)| path.clone()).collect()
     }
 
     fn report(&self, path: &KeyPath, spot: Spot, problem: Problem) {
         let message = format!("`{path}` {}", problem.what);
-        self.findings.borrow_mut().push(Finding::new(spot, message, problem.help).about(path));
+        let finding = Finding::new(spot, message, problem.help).about(path);
+        let mut findings = self.findings.borrow_mut();
+        // A table that is read twice is refused once.
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
     }
 }
 
 impl<'a> Table<'a> {
-    /// The value of `key`, or `default` where nobody sets it.
-    pub(super) fn or<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>, default: T) -> T {
-        match self.entry(key, form) {
-            Entry::Is(value) => value,
-            Entry::Unset | Entry::Refused => default,
-        }
-    }
-
-    /// What is found at `key`, for those to whom it matters whether anybody sets it.
-    pub(super) fn entry<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<T> {
-        self.asked(key, Kind::Key);
+    /// Returns the entry at `key`.
+    pub(super) fn entry<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> KeyValue<T> {
+        self.asked(key, NodeKind::Key);
         match self.value(key) {
-            Some(value) => self.read(key, value, form).map_or(Entry::Refused, Entry::Is),
-            None => Entry::Unset,
+            Some(value) => self.read(key, value, form).map_or(KeyValue::Refused, KeyValue::Is),
+            None => KeyValue::Unset,
         }
     }
 
-    /// The table at `key`, or the entry there where that is none.
+    /// Returns the table at `key`, or the entry there where that is no table.
     pub(super) fn table_or<T>(
         &self,
         key: &str,
         form: impl Fn(&Given<'_>) -> Result<T, Problem>,
-    ) -> Result<Table<'a>, Entry<T>> {
+    ) -> Result<Table<'a>, KeyValue<T>> {
         match self.value(key) {
             Some(Value::Dict(..)) => Ok(self.table(key)),
             _ => Err(self.entry(key, form)),
         }
     }
 
-    /// The value of `key`, which has no default; `what` says what is missing without it.
+    /// Returns the value of `key`, which has no default; `what` says what is missing without it.
     pub(super) fn required<T>(
         &self,
         key: &str,
         form: impl Fn(&Given<'_>) -> Result<T, Problem>,
         what: &str,
     ) -> Option<T> {
-        self.asked(key, Kind::Key);
+        self.asked(key, NodeKind::Key);
         if let Some(value) = self.value(key) {
             return self.read(key, value, form);
         }
@@ -145,12 +130,12 @@ impl<'a> Table<'a> {
         None
     }
 
-    /// The values of the list at `key`, each of which `form` reads.
-    pub(super) fn list<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> Entry<Vec<T>> {
-        self.asked(key, Kind::Key);
+    /// Returns the values of the list at `key`, each of which `form` reads.
+    pub(super) fn list<T>(&self, key: &str, form: impl Fn(&Given<'_>) -> Result<T, Problem>) -> KeyValue<Vec<T>> {
+        self.asked(key, NodeKind::Key);
         let path = self.path.key(key);
         let elements = match self.value(key) {
-            None => return Entry::Unset,
+            None => return KeyValue::Unset,
             Some(Value::Array(_, elements)) => elements,
             Some(other) => {
                 let problem = Problem::new("must be a list");
@@ -159,29 +144,17 @@ impl<'a> Table<'a> {
                     None => problem,
                 };
                 self.misfit(&path, other, problem);
-                return Entry::Refused;
+                return KeyValue::Refused;
             }
         };
         let read = elements.iter().enumerate().map(|(index, element)| self.read_at(&path.index(index), element, &form));
-        // Every element is read, so that every error is told.
+        // Every element is read, so that every error is reported.
         let read: Vec<Option<T>> = read.collect();
-        read.into_iter().collect::<Option<_>>().map_or(Entry::Refused, Entry::Is)
+        read.into_iter().collect::<Option<_>>().map_or(KeyValue::Refused, KeyValue::Is)
     }
 
-    /// The values of the list at `key`, or `default` where it is not set.
-    pub(super) fn list_or<T>(
-        &self,
-        key: &str,
-        form: impl Fn(&Given<'_>) -> Result<T, Problem>,
-        default: Vec<T>,
-    ) -> Vec<T> {
-        match self.list(key, form) {
-            Entry::Is(values) => values,
-            Entry::Unset | Entry::Refused => default,
-        }
-    }
-
-    /// The values of the list at `key`, which has no default and may not be empty; `what` says what is missing then.
+    /// Returns the values of the list at `key`, which has no default and may not be empty; `what` says what is missing
+    /// then.
     pub(super) fn required_list<T>(
         &self,
         key: &str,
@@ -189,22 +162,22 @@ impl<'a> Table<'a> {
         what: &str,
     ) -> Option<Vec<T>> {
         match self.list(key, form) {
-            Entry::Is(values) if values.is_empty() => {
+            KeyValue::Is(values) if values.is_empty() => {
                 self.refuse(&[key], Problem::new(format!("must not be empty: {what}")));
                 None
             }
-            Entry::Is(values) => Some(values),
-            Entry::Refused => None,
-            Entry::Unset => {
+            KeyValue::Is(values) => Some(values),
+            KeyValue::Refused => None,
+            KeyValue::Unset => {
                 self.missing(key, what);
                 None
             }
         }
     }
 
-    /// The table at `key`; it is empty where nobody sets it.
+    /// Returns the table at `key`; it is empty where it is not set.
     pub(super) fn table(&self, key: &str) -> Table<'a> {
-        self.asked(key, Kind::Table);
+        self.asked(key, NodeKind::Table);
         let path = self.path.key(key);
         let values = match self.value(key) {
             Some(Value::Dict(_, values)) => Some(values),
@@ -221,9 +194,9 @@ impl<'a> Table<'a> {
         Table { reader: self.reader, path, values }
     }
 
-    /// The tables of the list at `key`.
+    /// Returns the tables of the list at `key`.
     pub(super) fn tables(&self, key: &str) -> Vec<Table<'a>> {
-        self.asked(key, Kind::List);
+        self.asked(key, NodeKind::List);
         let path = self.path.key(key);
         let elements = match self.value(key) {
             Some(Value::Array(_, elements)) => elements.as_slice(),
@@ -236,7 +209,7 @@ impl<'a> Table<'a> {
         };
         let tables = elements.iter().enumerate().filter_map(|(index, element)| {
             let path = path.index(index);
-            self.reader.known.borrow_mut().insert(path.clone(), Kind::Table);
+            self.reader.known.borrow_mut().insert(path.clone(), NodeKind::Table);
             let Value::Dict(_, values) = element else {
                 self.misfit(&path, element, Problem::new("must be a table"));
                 return None;
@@ -248,8 +221,8 @@ impl<'a> Table<'a> {
 
     /// Refuses values of `keys` that do not go together; points at the first of them that is set here.
     ///
-    /// Says nothing where none is (what is inherited is refused where it is set), and nothing of a value that has been
-    /// refused by itself, because a default stands in for it.
+    /// Reports nothing where none is (an inherited value is refused where it is set), and nothing about a value that
+    /// has been refused by itself, because a default stands in for it.
     pub(super) fn refuse(&self, keys: &[&str], problem: Problem) {
         let refused = |key: &&str| {
             let path = self.path.key(key).to_string();
@@ -263,12 +236,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Whether anybody has set `key`.
+    /// Returns whether `key` is set.
     pub(super) fn sets(&self, key: &str) -> bool {
         self.value(key).is_some()
     }
 
-    /// Whether anybody has set anything here.
+    /// Returns whether any key of the table is set.
     pub(super) fn is_set(&self) -> bool {
         self.values.is_some()
     }
@@ -281,9 +254,9 @@ impl<'a> Table<'a> {
         let path = self.path.key(key);
         let mut ways = vec![format!("`{key}` in {}", self.path.header())];
         if !path.in_list() {
-            ways.push(beside::variable(&path));
+            ways.push(overrides::variable(&path));
         }
-        ways.extend(beside::flag(&path).map(str::to_owned));
+        ways.extend(overrides::flag(&path).map(str::to_owned));
         let last = ways.pop().unwrap_or_default();
         let help = if ways.is_empty() { format!("set {last}") } else { format!("set {}, or {last}", ways.join(", ")) };
         let problem = Problem::new(format!("is missing: {what}")).with_help(help);
@@ -301,10 +274,10 @@ impl<'a> Table<'a> {
     }
 
     fn misfit(&self, path: &KeyPath, value: &Value, problem: Problem) {
-        self.reader.report(path, self.reader.layers.spot(path, value, Part::Value), problem);
+        self.reader.report(path, self.reader.layers.spot(path, value, EntryPart::Value), problem);
     }
 
-    fn asked(&self, key: &str, kind: Kind) {
+    fn asked(&self, key: &str, kind: NodeKind) {
         self.reader.known.borrow_mut().insert(self.path.key(key), kind);
     }
 }

@@ -1,11 +1,11 @@
-//! What is wrong with a configuration: every finding at once, each with its place, the offending text and a way out.
+//! The report on a faulty configuration: every finding at once, with its place, the offending text and the remedy.
 
 use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// Everything that is wrong with a configuration, in the order in which one reads it: file, environment, flags.
+/// Every finding on a configuration, in the order file, environment, flags.
 ///
 /// `Display` draws each finding with its line, as a compiler would.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,22 +13,22 @@ pub struct Report {
     findings: Vec<Finding>,
 }
 
-/// One thing that is wrong. Serialised, it is an object with `file`, `line` and `column` (or `variable`, or `flag`),
+/// One fault. Serialised, it is an object with `file`, `line` and `column` (or `variable`, or `flag`),
 /// `key`, `message`, `text` and `help`; what does not apply is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Where it stands.
+    /// Returns the current phase.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: Location,
     /// The dotted path of the key that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong.
+    /// The fault of the file.
     pub message: String,
     /// The offending text as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// How to mend it.
+    /// The remedy, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
     /// The line round the offending text.
@@ -36,10 +36,10 @@ pub struct Finding {
     excerpt: Option<Excerpt>,
 }
 
-/// Where a value was written.
+/// The place at which a value is set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
-pub enum Place {
+pub enum Location {
     /// The file as a whole.
     File {
         /// Its path as it was given.
@@ -69,7 +69,7 @@ pub enum Place {
 /// A place together with the text that stands there.
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
-    place: Place,
+    place: Location,
     text: Option<String>,
     excerpt: Option<Excerpt>,
 }
@@ -94,7 +94,7 @@ impl Report {
         Self { findings: vec![finding] }
     }
 
-    /// What of it concerns the table `section` or a key below it.
+    /// Returns the findings on the table `section` or a key below it.
     pub(super) fn within(mut self, section: &str) -> Option<Self> {
         let concerns =
             |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -148,7 +148,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error: {}", printable(&self.message))?;
         let number = match self.place {
-            Place::Line { line, .. } => line.to_string(),
+            Location::Line { line, .. } => line.to_string(),
             _ => String::new(),
         };
         let margin = " ".repeat(number.len());
@@ -167,7 +167,7 @@ impl fmt::Display for Finding {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { file } => f.write_str(file),
@@ -180,17 +180,17 @@ impl fmt::Display for Place {
 
 impl Spot {
     /// The place without its text.
-    pub(super) fn into_place(self) -> Place {
+    pub(super) fn into_place(self) -> Location {
         self.place
     }
 
     /// The file as a whole.
     pub(super) fn file(file: &str) -> Self {
-        Self::nowhere(Place::File { file: file.to_owned() })
+        Self::nowhere(Location::File { file: file.to_owned() })
     }
 
     /// A place of which no text is worth showing.
-    pub(super) fn nowhere(place: Place) -> Self {
+    pub(super) fn nowhere(place: Location) -> Self {
         Self { place, text: None, excerpt: None }
     }
 
@@ -203,14 +203,14 @@ impl Spot {
         let chars = |range: Range<usize>| text[range].chars().count();
         let (before, width) = (chars(from..start), chars(start..end.min(to)));
         let place =
-            Place::Line { file: file.to_owned(), line: text[..from].matches('\n').count() + 1, column: before + 1 };
+            Location::Line { file: file.to_owned(), line: text[..from].matches('\n').count() + 1, column: before + 1 };
         let line = text[from..to].trim_end_matches('\r').to_owned();
         let marked = Some(text[start..end].to_owned()).filter(|text| !text.is_empty());
         Self { place, text: marked, excerpt: Some(Excerpt { line, marked: before..before + width }) }
     }
 
     /// The whole `text` of something that is not a file.
-    pub(super) fn whole(place: Place, text: &str) -> Self {
+    pub(super) fn whole(place: Location, text: &str) -> Self {
         let excerpt = Excerpt { line: text.to_owned(), marked: 0..text.chars().count() };
         Self { place, text: Some(text.to_owned()), excerpt: Some(excerpt) }
     }
@@ -219,10 +219,11 @@ impl Spot {
 impl Excerpt {
     /// At most this many characters of a line are drawn.
     const WIDTH: usize = 100;
-    /// How many of them stand before the mark where the line is longer.
+    /// The number of them before the mark where the line is longer.
     const LEAD: usize = 20;
 
-    /// What is drawn of the line, how many characters stand before the mark, and how many are marked.
+    /// Returns the part of the line that is drawn, the number of characters before the mark, and that of the marked
+    /// ones.
     fn window(&self) -> (String, usize, usize) {
         let lead = if self.marked.end > Self::WIDTH { self.marked.start.saturating_sub(Self::LEAD) } else { 0 };
         let drawn: String = self.line.chars().skip(lead).take(Self::WIDTH).collect();

@@ -1,7 +1,7 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
-//! [`super::load`]; a value of these types needs no further check.
+//! [`super::load_with`]; a value of these types needs no further check.
 
-mod operate;
+mod operations;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-pub use operate::*;
+pub use operations::*;
 
 use super::cidr::Cidr;
 use super::forwarded::Forwarded;
@@ -20,35 +21,35 @@ use super::origins::OriginPolicy;
 use super::pin::Pin;
 use crate::heartbeat::{Heartbeat, Policy, UpstreamPolicy};
 
-/// Everything `pulsegate run` needs.
+/// The settings of a proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where connections are accepted.
+    /// The listener of client connections.
     pub listen: Listen,
-    /// Whether TLS is terminated here, and how.
+    /// The mode of TLS towards clients.
     pub tls: TlsMode,
     /// The app behind the proxy, for every route that names no other.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<UpstreamSettings>,
     /// Routes in the order in which they are tried: those of one host, those of a wildcard (the longer first), those of
     /// any host, and among each the longest prefix first. The last one takes every host and every path.
     pub routes: Vec<Arc<Route>>,
     /// Bounds that hold before a route is known.
     pub limits: EdgeLimits,
-    /// What is told and believed about the client's address.
+    /// The handling of headers about the client's address.
     pub forwarded: Forwarded,
-    /// How the process ends, and when sessions are too old.
+    /// The end of the process, and the greatest age of sessions.
     pub drain: Drain,
-    /// Who may ask the program how it is, and tell it what to do.
+    /// Health, metrics and administration.
     pub admin: Admin,
-    /// How the program logs.
+    /// The log.
     pub log: Log,
-    /// Where spans are sent to; `None` sends none, and so does a program that was built without it.
+    /// The export of spans; `None` sends none, and so does a program that was built without it.
     pub otel: Option<Otel>,
 }
 
 impl Settings {
-    /// Every app there is, the default one first, each once; equal ones are one `Arc`.
-    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
+    /// Returns every app, the default one first, each once; equal ones are one `Arc`.
+    pub fn upstreams(&self) -> Vec<&Arc<UpstreamSettings>> {
         let mut all = vec![&self.upstream];
         for route in &self.routes {
             if !all.iter().any(|known| Arc::ptr_eq(known, &route.upstream)) {
@@ -58,13 +59,13 @@ impl Settings {
         all
     }
 
-    /// How long a peer may take to answer a Close, on the most patient of all routes.
+    /// Returns the longest `close_grace` of all routes.
     pub fn close_grace(&self) -> Duration {
         let graces = self.routes.iter().map(|route| route.heartbeat.policy().close_grace);
         graces.max().unwrap_or_default()
     }
 
-    /// Every file that was read for the settings or is read to follow them, each once; not the configuration file itself.
+    /// Returns every file that the settings name, each once; not the configuration file itself.
     pub fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.terminate();
         let own = tls.into_iter().map(|tls| [&tls.certificate, &tls.private_key]);
@@ -80,7 +81,7 @@ impl Settings {
         all.into_iter().map(Path::to_path_buf).collect()
     }
 
-    /// The routes whose WebSockets a page of any origin may open.
+    /// Returns the routes whose WebSockets a page of any origin may open.
     pub fn open_routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter().filter(|route| *route.origins == OriginPolicy::Any)
     }
@@ -93,12 +94,30 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Worker threads, one runtime and one listener each.
     pub workers: NonZeroUsize,
-    /// Who must tell the client's address before the handshake; `None` where nobody does.
+    /// The PROXY header that precedes the handshake; `None` expects none.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// The address of a plain HTTP port that sends everybody to https; `None` is no such port.
+    /// The address of a plain HTTP port that redirects to https; `None` is no such port.
     pub redirect: Option<SocketAddr>,
-    /// Whether HTTP/2 is offered.
+    /// The use of HTTP/2.
     pub http2: Http2,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: ([0, 0, 0, 0], 8443).into(),
+            workers: available_workers(),
+            proxy_protocol: None,
+            redirect: None,
+            http2: Http2::default(),
+        }
+    }
+}
+
+/// Returns the number of workers for this machine: what its CPUs, the affinity and the cgroup's quota allow, all of
+/// which the standard library looks at.
+pub(super) fn available_workers() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The use of HTTP/2 on the TLS port.
@@ -114,7 +133,7 @@ pub enum Http2 {
 }
 
 impl Http2 {
-    /// The word for it.
+    /// The code of the refusal.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -131,18 +150,19 @@ pub struct ProxyProtocol {
     pub trusted: Vec<Cidr>,
 }
 
-/// Whether the port of clients speaks TLS (`tls.mode`).
+/// The mode of TLS on the port of clients (`tls.mode`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// It does.
-    Terminate(Tls),
-    /// It does not: the proxies of `forwarded.trusted_proxies`, never none, terminate TLS, and no other peer is served.
+    /// TLS is terminated here.
+    Terminate(TlsSettings),
+    /// The port speaks plain HTTP: the proxies of `forwarded.trusted_proxies`, never none, terminate TLS, and no other
+    /// peer is served.
     Off,
 }
 
 impl TlsMode {
-    /// The terms of TLS where it is terminated here.
-    pub fn terminate(&self) -> Option<&Tls> {
+    /// Returns the settings of TLS where it is terminated here.
+    pub fn terminate(&self) -> Option<&TlsSettings> {
         match self {
             Self::Terminate(tls) => Some(tls),
             Self::Off => None,
@@ -150,34 +170,34 @@ impl TlsMode {
     }
 }
 
-impl From<Tls> for TlsMode {
-    fn from(tls: Tls) -> Self {
+impl From<TlsSettings> for TlsMode {
+    fn from(tls: TlsSettings) -> Self {
         Self::Terminate(tls)
     }
 }
 
-/// What the TLS handshake presents and asks for.
+/// The server's side of the TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
+pub struct TlsSettings {
     /// Certificate chain for names that no other certificate is for, PEM, leaf first.
     pub certificate: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key that belongs to the leaf.
     pub private_key: PathBuf,
     /// Certificates for certain names.
     pub sni: Vec<SniCertificate>,
-    /// Whether a handshake without a name, or with one that no certificate is for, is refused.
+    /// Set if a handshake without a name, or with one that no certificate is for, is refused.
     pub strict_sni: bool,
-    /// Whether nothing older than TLS 1.3 is spoken.
+    /// Set if no version before TLS 1.3 is accepted.
     pub modern: bool,
-    /// Whether clients are asked for a certificate.
+    /// The certificates of clients.
     pub client_auth: ClientAuth,
     /// `max-age` of the `Strict-Transport-Security` that responses get (RFC 6797 §6.1.1), in whole seconds; `None` adds
     /// none.
     pub hsts: Option<Duration>,
 }
 
-impl Tls {
-    /// One certificate for all names, and everything else as it is by default.
+impl TlsSettings {
+    /// Returns one certificate for all names, and defaults for the rest.
     pub fn of(certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
         Self {
             certificate: certificate.into(),
@@ -191,7 +211,7 @@ impl Tls {
     }
 }
 
-/// A certificate that is presented to those who ask for one of its names (RFC 6066 §3).
+/// A certificate for the names that clients send in SNI (RFC 6066 §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SniCertificate {
     /// DNS names in lower case, never none and no name in two certificates; `*.` in front stands for exactly one label.
@@ -202,29 +222,29 @@ pub struct SniCertificate {
     pub private_key: PathBuf,
 }
 
-/// Whether clients are asked for a certificate, and the PEM file of the authorities that may have signed it.
+/// The authentication of clients by certificate, with the PEM file of the authorities that may have signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// They are not.
+    /// No certificate is requested.
     Off,
-    /// They are, and may have none; one that is wrong is refused.
+    /// A certificate is requested, and clients without one are accepted; a wrong one is refused.
     Optional(PathBuf),
-    /// They are, and must have one.
+    /// A certificate is required.
     Required(PathBuf),
 }
 
 /// An app behind the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Where it listens.
-    pub target: Target,
-    /// How TLS is spoken with it; `None` is plain HTTP. Never set for a unix socket.
+pub struct UpstreamSettings {
+    /// Returns the address on which the app listens.
+    pub target: UpstreamTarget,
+    /// TLS towards it; `None` is plain HTTP. Never set for a unix socket.
     pub tls: Option<UpstreamTls>,
-    /// How long a connect may take, name resolution and TLS handshake included.
+    /// Time limit of a connect, name resolution and TLS handshake included.
     pub connect_timeout: Duration,
-    /// How long the head of a response may take.
+    /// Time limit of the head of a response.
     pub response_timeout: Duration,
-    /// Whether each connection begins with a PROXY header of version 2, which names the client.
+    /// Set if each connection begins with a PROXY header of version 2, which names the client.
     pub proxy_protocol: bool,
     /// Own addresses that connections are spread over; the kernel chooses where there is none. Always empty for a unix
     /// socket.
@@ -238,8 +258,8 @@ pub struct Upstream {
 /// The request that shows whether an app lives when no session can carry a ping. Any status counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamProbe {
-    /// `OPTIONS *` (RFC 9110 §9.3.7), which is about the server and no resource of it. It expects 100 (Continue), so that
-    /// a server responds that has no handler for it.
+    /// `OPTIONS *` (RFC 9110 §9.3.7), which is about the server and no resource of it. It expects 100 (Continue), so
+    /// that a server responds that has no handler for it.
     #[default]
     Auto,
     /// `GET` of this path, which may have a query.
@@ -259,9 +279,9 @@ impl fmt::Display for UpstreamProbe {
     }
 }
 
-impl Upstream {
-    /// The app at `target`, in plain HTTP and with everything else as it is by default.
-    pub fn at(target: Target) -> Self {
+impl UpstreamSettings {
+    /// Returns the app at `target`, in plain HTTP and with defaults for the rest.
+    pub fn at(target: UpstreamTarget) -> Self {
         Self {
             target,
             tls: None,
@@ -275,8 +295,8 @@ impl Upstream {
     }
 }
 
-impl Upstream {
-    /// The files that TLS with it needs.
+impl UpstreamSettings {
+    /// Returns the files of its TLS.
     pub fn tls_files(&self) -> impl Iterator<Item = &Path> {
         let tls = self.tls.iter();
         tls.flat_map(|tls| {
@@ -286,18 +306,18 @@ impl Upstream {
     }
 }
 
-impl fmt::Display for Upstream {
+impl fmt::Display for UpstreamSettings {
     /// Its URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         match &self.target {
-            Target::Tcp { .. } => write!(f, "{scheme}://{}", self.target),
-            Target::Unix(_) => self.target.fmt(f),
+            UpstreamTarget::Tcp { .. } => write!(f, "{scheme}://{}", self.target),
+            UpstreamTarget::Unix(_) => self.target.fmt(f),
         }
     }
 }
 
-/// How TLS is spoken with an app.
+/// TLS towards an app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// PEM file of the authorities that may have signed its certificate; `None` is those of the system.
@@ -305,15 +325,15 @@ pub struct UpstreamTls {
     /// The keys of which its certificate must have one. Where there are some, they alone decide: neither the authority
     /// nor the name and the dates of the certificate do.
     pub pins: Vec<Pin>,
-    /// PEM files of the certificate chain and the key that the proxy shows when it is asked.
+    /// PEM files of the certificate chain and the key that the proxy shows if the app requests a certificate.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name (or IP address) that its certificate must have, and that it is asked for; `None` is the host of its URL.
+    /// The name (or IP address) that its certificate must have, and that is sent in SNI; `None` is the host of its URL.
     pub server_name: Option<Box<str>>,
 }
 
-/// Where an upstream listens.
+/// The address of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum UpstreamTarget {
     /// `http://host:port` or `https://host:port`; the host is a name or an address without brackets.
     Tcp {
         /// Host name or IP address.
@@ -325,7 +345,7 @@ pub enum Target {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for UpstreamTarget {
     /// `host:port`, or `unix:/path`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -336,7 +356,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// One route: what is for `host` and begins with `path` is treated as it says.
+/// One route: the settings of requests for `host` whose path begins with `path`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// The path prefix; begins with `/`.
@@ -344,18 +364,18 @@ pub struct Route {
     /// The hosts; `None` is any.
     pub host: Option<HostPattern>,
     /// The app that its requests go to; shared with every route that has an equal one.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<UpstreamSettings>,
     /// The heartbeat of its sessions.
     pub heartbeat: Heartbeat,
     /// The limits of its sessions.
     pub limits: SessionLimits,
-    /// Whose pages may open its sessions.
+    /// The origins of pages that may open its sessions.
     pub origins: Arc<OriginPolicy>,
 }
 
 impl Route {
-    /// The route of everything to `upstream`, with everything else as it is by default.
-    pub fn to(upstream: Arc<Upstream>) -> Self {
+    /// Returns the route of every request to `upstream`, with defaults for the rest.
+    pub fn to(upstream: Arc<UpstreamSettings>) -> Self {
         Self {
             path: "/".into(),
             host: None,
@@ -370,15 +390,15 @@ impl Route {
 /// Bounds on a connection before its route is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// How long a TLS handshake may take.
+    /// Time limit of a TLS handshake.
     pub handshake: Duration,
-    /// How long the head of a request may take.
+    /// Time limit of the head of a request.
     pub header_read: Duration,
-    /// How long a connection that has had a request may be without one.
+    /// Longest idle time of a connection that has had a request.
     pub keep_alive: Duration,
-    /// How long the client may take nothing of the response to a plain request.
+    /// Longest time in which the client takes nothing of the response to a plain request.
     pub write_stall: Duration,
-    /// Header fields in one request.
+    /// The maximum number of header fields in one request.
     pub headers: usize,
     /// Bytes of one request's head.
     pub header_bytes: usize,
@@ -423,7 +443,7 @@ impl Default for EdgeLimits {
     }
 }
 
-/// How many client connections the whole process may have.
+/// The limit of client connections of the whole process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionLimit {
     /// As many as the limit of open files has room for, beside a reserve.
@@ -438,7 +458,7 @@ pub enum ConnectionLimit {
 /// Bounds on one WebSocket session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Largest payload of one data frame in bytes; `None` is unlimited.
+    /// The maximum payload of one data frame in bytes; `None` is unlimited.
     pub frame: Option<u64>,
     /// Largest payload of one message, all fragments together, in bytes; `None` is unlimited.
     pub message: Option<u64>,

@@ -1,14 +1,14 @@
 //! Text that is not TOML: the place of the fault, and its remedy.
 
-use std::path::Path;
-
 use toml_edit::TomlError;
 
-use super::document::Document;
 use super::report::{Finding, Report, Spot};
 
-/// The fault that keeps `text`, which stands in `name`, from being TOML.
-pub(super) fn report(name: &str, text: &str, error: &TomlError) -> Report {
+/// Finds the line of a key in a text that is TOML.
+type FindLine = fn(&str, &[&str]) -> Option<usize>;
+
+/// Returns the fault that keeps `text`, which stands in `name`, from being TOML.
+pub(super) fn report(name: &str, text: &str, error: &TomlError, find_line: FindLine) -> Report {
     let spot = match error.span() {
         Some(span) => Spot::span(name, text, span),
         None => Spot::file(name),
@@ -17,19 +17,18 @@ pub(super) fn report(name: &str, text: &str, error: &TomlError) -> Report {
     let help = error.span().and_then(|span| {
         let begin = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
         let line = text[begin..].lines().next()?;
-        duplicate(text.get(..begin)?, &message).or_else(|| remedy(line))
+        duplicate(text.get(..begin)?, &message, find_line).or_else(|| remedy(line))
     });
     Report::of(Finding::new(spot, format!("not valid TOML: {message}"), help))
 }
 
 /// Names the line of the first of two equal keys; `before` is the text above the second.
-fn duplicate(before: &str, message: &str) -> Option<String> {
+fn duplicate(before: &str, message: &str, find_line: FindLine) -> Option<String> {
     let mut quoted = message.split_once("duplicate key ")?.1.split('`').skip(1).step_by(2);
     let key = quoted.next()?;
     let table = quoted.next().unwrap_or_default();
-    let first = Document::parse(Path::new(""), before.to_owned()).ok()?;
     let keys: Vec<&str> = table.split('.').filter(|key| !key.is_empty()).chain([key]).collect();
-    let line = first.line_of(&keys)?;
+    let line = find_line(before, &keys)?;
     Some(format!("line {line} has it already: keep one of the two"))
 }
 
@@ -47,7 +46,7 @@ fn remedy(line: &str) -> Option<String> {
         let (key, value) = line.split_once([':', ' '])?;
         let value = value.trim();
         let is_pair = is_key(key) && value.parse::<toml_edit::Value>().is_ok();
-        return is_pair.then(|| format!("a `=` stands between key and value: write {key} = {value}"));
+        return is_pair.then(|| format!("a `=` is missing between key and value: write {key} = {value}"));
     };
     let value = value.split(" #").next().unwrap_or(value).trim();
     if value.is_empty() {

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::form::Problem;
+use super::parse::Problem;
 use super::reader::Table;
-use super::settings::{ClientAuth, SniCertificate, Tls, Upstream};
+use super::settings::{ClientAuth, SniCertificate, TlsSettings, UpstreamSettings};
 
 /// The part that a TLS file plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct TlsFault {
     pub file: PathBuf,
     /// The fault, beginning with the file.
     pub what: String,
-    /// The remedy.
+    /// The remedy, as text.
     pub help: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl TlsFault {
 }
 
 /// Reports `faults` of the files in the section `t`, its table `client_auth` and its tables `[[tls.sni]]`.
-pub(super) fn report<'a>([t, clients]: [&Table<'a>; 2], sni: &[Table<'a>], tls: &Tls, faults: Vec<TlsFault>) {
+pub(super) fn report<'a>([t, clients]: [&Table<'a>; 2], sni: &[Table<'a>], tls: &TlsSettings, faults: Vec<TlsFault>) {
     let mut places: Vec<(&Table<'a>, TlsRole, &Path)> = Vec::new();
     let mut pair = |t, certificate, private_key| {
         places.extend([(t, TlsRole::Certificate, certificate), (t, TlsRole::PrivateKey, private_key)]);
@@ -70,7 +70,7 @@ pub(super) fn report<'a>([t, clients]: [&Table<'a>; 2], sni: &[Table<'a>], tls: 
 }
 
 /// Reports `faults` of the files of `app`, which stands in `t` under one of `keys`, the first of which is set.
-pub(super) fn report_app(t: &Table<'_>, keys: &[&str], app: &Upstream, faults: Vec<TlsFault>) {
+pub(super) fn report_app(t: &Table<'_>, keys: &[&str], app: &UpstreamSettings, faults: Vec<TlsFault>) {
     for fault in faults {
         let problem = Problem { what: format!("cannot be used: {app}: {}", fault.what), help: fault.help.clone() };
         // A route that names a URL alone has no table for the files.

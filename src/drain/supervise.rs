@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
-use super::farewell::Farewell;
-use super::{Course, DRAIN_MARGIN, Phase, Shutdown};
+use super::close_schedule::CloseSchedule;
+use super::{DRAIN_MARGIN, DrainPhase, DrainState, Shutdown};
 use crate::registry::Registry;
 use crate::suspension::{Deadline, Expiry};
 
@@ -18,7 +18,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The outcome of a supervised drain.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
+pub enum WorkOutcome<T> {
     /// All work ended by itself.
     Ended(T),
     /// Some work was left at the deadline.
@@ -29,28 +29,28 @@ pub enum Outcome<T> {
 
 /// Waits for a drain, carries it out, and waits for `work`, for at most the plan's bound.
 ///
-/// `work` that ends before any drain is reported as [`Outcome::Ended`].
-pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> Outcome<T> {
+/// `work` that ends before any drain is reported as [`WorkOutcome::Ended`].
+pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl Future<Output = T>) -> WorkOutcome<T> {
     let mut work = std::pin::pin!(work);
     let plan = loop {
         tokio::select! {
             // Two requests in a row may have ended the work before this is polled, which was an abort.
             biased;
             () = shutdown.announced() => {}
-            result = &mut work => return Outcome::Ended(result),
+            result = &mut work => return WorkOutcome::Ended(result),
         }
-        let Course { plan, turn, .. } = announce(shutdown, registry);
+        let DrainState { plan, turn, .. } = announce(shutdown, registry);
         tokio::select! {
             biased;
-            () = shutdown.aborting().cancelled() => return Outcome::Aborted,
-            result = &mut work => return Outcome::Ended(result),
+            () = shutdown.aborting().cancelled() => return WorkOutcome::Aborted,
+            result = &mut work => return WorkOutcome::Ended(result),
             () = shutdown.cancelled(turn) => {}
             () = Expiry::after(plan.delay) => {}
         }
         if shutdown.close_ports(turn) {
             break plan;
         }
-        tracing::info!(phase = Phase::Serving.as_str(), sessions = registry.len(), "drain");
+        tracing::info!(phase = DrainPhase::Serving.as_str(), sessions = registry.len(), "drain");
     };
     let began = Instant::now();
     tracing::info!(
@@ -60,7 +60,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
         bound_s = plan.bound_of_draining().as_secs_f64(),
         "drain"
     );
-    let mut farewell = Farewell::begin(registry, &plan, began);
+    let mut farewell = CloseSchedule::begin(registry, &plan, began);
     let mut sweep = interval(SWEEP_INTERVAL);
     let mut report = interval_at(began + REPORT_INTERVAL, REPORT_INTERVAL);
     for ticks in [&mut sweep, &mut report] {
@@ -68,7 +68,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
     }
     // Sessions scheduled within a pause of the process are sent their Close after it; from then on they have as much
     // time as any other.
-    let deadline = Deadline::since(began, plan.bound_of_draining()).anew(plan.grace + DRAIN_MARGIN);
+    let deadline = Deadline::since(began, plan.bound_of_draining()).with_min_after_pause(plan.grace + DRAIN_MARGIN);
     let mut out_of_time = Expiry::new(deadline);
     loop {
         let now = Instant::now();
@@ -82,9 +82,9 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
         };
         tokio::select! {
             biased;
-            () = shutdown.aborting().cancelled() => return Outcome::Aborted,
-            result = &mut work => return Outcome::Ended(result),
-            () = &mut out_of_time => return Outcome::OutOfTime,
+            () = shutdown.aborting().cancelled() => return WorkOutcome::Aborted,
+            result = &mut work => return WorkOutcome::Ended(result),
+            () = &mut out_of_time => return WorkOutcome::OutOfTime,
             now = sweep.tick() => farewell.add_new(registry, now),
             () = next_close => {}
             now = report.tick() => tracing::info!(
@@ -99,7 +99,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
 }
 
 /// Logs the announcement and returns its state; the plan in it is carried out even if a reload changes the settings.
-fn announce(shutdown: &Shutdown, registry: &Registry) -> Course {
+fn announce(shutdown: &Shutdown, registry: &Registry) -> DrainState {
     let course = shutdown.course();
     let plan = course.plan;
     tracing::info!(
@@ -116,5 +116,4 @@ fn announce(shutdown: &Shutdown, registry: &Registry) -> Course {
 }
 
 #[cfg(test)]
-#[path = "supervise_tests.rs"]
 mod tests;

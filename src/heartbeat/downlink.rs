@@ -19,7 +19,7 @@ pub struct Delivery {
 
 /// The position of the last probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whereabouts {
+pub(super) enum ProbePosition {
     /// Acknowledged by the client's kernel, or unknown.
     Arrived,
     /// Behind a backlog of data that moved lately: the client reads slowly.
@@ -118,12 +118,12 @@ impl Downlink {
     }
 
     /// Records that a probe was answered.
-    pub(super) fn proven(&mut self) {
+    pub(super) fn record_answer(&mut self) {
         self.flight = None;
     }
 
     /// Records a pong that answers no known ping.
-    pub(super) fn unclear(&mut self) {
+    pub(super) fn record_unknown_pong(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.silence = Silence::Unclear;
         }
@@ -203,16 +203,16 @@ impl Downlink {
     }
 
     /// Returns the position of the last probe, at its deadline and after a [`Self::look`].
-    pub(super) fn whereabouts(&self, delivery: Option<Delivery>) -> Whereabouts {
+    pub(super) fn probe_position(&self, delivery: Option<Delivery>) -> ProbePosition {
         match (self.flight, delivery) {
             (Some(flight), Some(Delivery { acked, .. })) if acked < flight.end => {
                 if flight.end - acked > BACKLOG {
-                    Whereabouts::Behind
+                    ProbePosition::Behind
                 } else {
-                    Whereabouts::Lost
+                    ProbePosition::Lost
                 }
             }
-            _ => Whereabouts::Arrived,
+            _ => ProbePosition::Arrived,
         }
     }
 

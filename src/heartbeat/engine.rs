@@ -7,14 +7,14 @@ mod pings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::downlink::{Delivery, Downlink, Whereabouts};
-use super::draw::Draw;
+use super::app_probes::AppProbes;
+use super::downlink::{Delivery, Downlink, ProbePosition};
 use super::ledger::Ledger;
-use super::phase::{Delays, Paused, Phase, Reissue, Stopwatch, Suspensions, Wait, Whose};
-use super::questions::Questions;
+use super::phase::{Delays, Paused, ProbeOrigin, ProbePhase, Reissue, Stopwatch, Suspensions, Wait};
+use super::random::RandomSource;
 use super::rate::Rate;
 use super::rtt::Estimator;
-use super::{Gap, Liveness, Mode, Policy, Proof, Seen, Stats, Transmit};
+use super::{Gap, HeartbeatStats, Liveness, Mode, Policy, ProofOfLife, ReadSummary, Transmit};
 
 /// A probe behind a backlog is first checked after this fraction (1/64) of its window: most are only a moment behind.
 const FIRST_LOOK: u32 = 64;
@@ -26,14 +26,14 @@ const LATER_LOOK: u32 = 8;
 pub struct Engine {
     policy: Arc<Policy>,
     /// The proof of life required of the client.
-    proof: Proof,
-    draw: Draw,
-    phase: Phase,
+    proof: ProofOfLife,
+    draw: RandomSource,
+    phase: ProbePhase,
     ledger: Ledger,
-    questions: Questions,
+    questions: AppProbes,
     rtt: Estimator,
     downlink: Downlink,
-    stats: Stats,
+    stats: HeartbeatStats,
     /// The last round trip, until it is taken.
     fresh_rtt: Option<Duration>,
     /// Consecutive misses.
@@ -92,23 +92,23 @@ struct Partial {
 impl Engine {
     /// Creates the heartbeat of a session that opens at `now`; `seed` determines its nonce and its jitter.
     pub fn new(policy: Arc<Policy>, seed: u64, now: Instant) -> Self {
-        let mut draw = Draw::new(seed);
+        let mut draw = RandomSource::new(seed);
         // The first probe is spread over half the interval, so that the probes after a reconnect storm are out of step.
         let delays = Delays {
             idle: draw.shorten(policy.interval, 0.5),
             busy: draw.shorten(policy.probe_when_busy, policy.jitter),
         };
         let mut engine = Self {
-            phase: if policy.mode == Mode::Off { Phase::Still } else { Phase::Quiet },
+            phase: if policy.mode == Mode::Off { ProbePhase::Still } else { ProbePhase::Quiet },
             proof: match policy.mode.profile() {
-                Some(profile) if profile.start_after.is_some() => Proof::Pongs,
-                _ => policy.proof().unwrap_or(Proof::Pongs),
+                Some(profile) if profile.start_after.is_some() => ProofOfLife::Pongs,
+                _ => policy.proof().unwrap_or(ProofOfLife::Pongs),
             },
             ledger: Ledger::new(draw.nonce()),
-            questions: Questions::default(),
+            questions: AppProbes::default(),
             rtt: Estimator::default(),
             downlink: Downlink::new(policy.write_stall),
-            stats: Stats::default(),
+            stats: HeartbeatStats::default(),
             fresh_rtt: None,
             missed_in_a_row: 0,
             last_byte: now,
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Returns the statistics so far.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> HeartbeatStats {
         self.stats
     }
 
@@ -170,7 +170,7 @@ impl Engine {
 
     /// Records a read of client bytes.
     #[inline]
-    pub fn read(&mut self, now: Instant, seen: Seen) {
+    pub fn read(&mut self, now: Instant, seen: ReadSummary) {
         self.frame.since = match self.frame_began() {
             _ if !seen.inside_frame => None,
             Some(since) if !seen.ended_frame => Some(since),
@@ -183,7 +183,7 @@ impl Engine {
         }
         // A control frame only proves that the client's network code is alive, which may run in another process than
         // its page.
-        if self.proof != Proof::Pongs && !seen.data {
+        if self.proof != ProofOfLife::Pongs && !seen.data {
             return;
         }
         if !self.must_send() {
@@ -233,15 +233,15 @@ impl Engine {
     /// Returns whether [`Self::poll_transmit`] may return a frame; to be called at every gap in the outbound stream.
     #[inline]
     pub fn wants_transmit(&self, now: Instant) -> bool {
-        matches!(self.phase, Phase::Queued { handed: None, .. }) || self.reissue.is_due(now)
+        matches!(self.phase, ProbePhase::Queued { handed: None, .. }) || self.reissue.is_due(now)
     }
 
     /// Returns the next frame of the heartbeat itself for the client, at a `gap` in the outbound stream.
     pub fn poll_transmit(&mut self, now: Instant, gap: Gap) -> Option<Transmit> {
-        if let Phase::Queued { wait, handed: None } = self.phase
+        if let ProbePhase::Queued { wait, handed: None } = self.phase
             && let Some(transmit) = self.probe(now, wait.since, gap)
         {
-            self.phase = Phase::Queued { wait, handed: Some(Whose::Ours) };
+            self.phase = ProbePhase::Queued { wait, handed: Some(ProbeOrigin::Ours) };
             self.stats.pings += 1;
             return Some(transmit);
         }
@@ -251,29 +251,29 @@ impl Engine {
     /// Returns whether a probe was handed out that has not been reported as [`Self::flushed`].
     #[inline]
     pub fn awaits_flush(&self) -> bool {
-        matches!(self.phase, Phase::Queued { handed: Some(_), .. })
+        matches!(self.phase, ProbePhase::Queued { handed: Some(_), .. })
     }
 
     /// Records that all bytes for the client have been written, a probe among them. `written` is the position reached,
     /// and `delivery` reports the progress of the client's kernel (see [`Delivery::acked`]).
     pub fn flushed(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) {
-        let Phase::Queued { handed: Some(whose), .. } = self.phase else { return };
+        let ProbePhase::Queued { handed: Some(whose), .. } = self.phase else { return };
         let window = self.window();
         self.hurried = true;
-        self.ledger.left(now);
+        self.ledger.written(now);
         self.questions.left(now);
         self.schedule_next(now);
         self.checked = now;
         // A page may leave a message probe unanswered; only a Ping must be answered. The app's own probes carry no such
         // duty.
-        let must_answer = whose == Whose::Ours && (self.pinged_instead || !self.probes_by_message());
+        let must_answer = whose == ProbeOrigin::Ours && (self.pinged_instead || !self.probes_by_message());
         self.downlink.probe_left(now, written, window, must_answer);
         // The kernel reports that a probe has arrived, not the time; a probe behind a backlog is therefore checked
         // early.
-        let held_up = self.downlink.whereabouts(delivery) == Whereabouts::Behind;
+        let held_up = self.downlink.probe_position(delivery) == ProbePosition::Behind;
         let deadline = now + if held_up { window / FIRST_LOOK } else { window };
         self.deferred = Duration::ZERO;
-        self.phase = Phase::Sent { at: now, deadline, held_up };
+        self.phase = ProbePhase::Sent { at: now, deadline, held_up };
     }
 
     /// Records that bytes for the client are waiting: the socket is full, or has just accepted a part.
@@ -314,28 +314,28 @@ impl Engine {
 
     /// Stops probing: a Close has passed in either direction, or the session's end has been decided.
     pub fn closing(&mut self) {
-        self.phase = Phase::Still;
+        self.phase = ProbePhase::Still;
         self.reissue = Reissue::None;
     }
 
     /// Records a probe sent by the app, which counts as the proxy's probe.
     fn probed_by_app(&mut self, now: Instant) {
         match self.phase {
-            Phase::Quiet | Phase::Queued { handed: None, .. } => {
+            ProbePhase::Quiet | ProbePhase::Queued { handed: None, .. } => {
                 self.hurried = true;
-                self.queue(now, Some(Whose::Apps));
+                self.queue(now, Some(ProbeOrigin::Apps));
             }
-            Phase::Still | Phase::Queued { handed: Some(_), .. } | Phase::Sent { .. } => {}
+            ProbePhase::Still | ProbePhase::Queued { handed: Some(_), .. } | ProbePhase::Sent { .. } => {}
         }
     }
 
     /// Records the answer to a probe, which proves the path to the client. The answer may arrive before the report that
     /// everything behind the probe has been written; then no second answer is awaited.
     fn answered(&mut self, now: Instant) {
-        self.downlink.proven();
+        self.downlink.record_answer();
         if self.awaits_flush() {
             self.schedule_next(now);
-            self.phase = Phase::Quiet;
+            self.phase = ProbePhase::Quiet;
         }
     }
 
@@ -365,23 +365,24 @@ impl Engine {
         }
         match self.phase {
             // Bytes that arrived before the probe was sent do not answer it.
-            Phase::Sent { at: sent, deadline, .. } if at >= sent => {
-                self.phase = Phase::Quiet;
+            ProbePhase::Sent { at: sent, deadline, .. } if at >= sent => {
+                self.phase = ProbePhase::Quiet;
                 self.busy_not_before(deadline);
             }
-            Phase::Queued { wait, handed } if at > wait.since => {
+            ProbePhase::Queued { wait, handed } if at > wait.since => {
                 let Wait { until, look_at, .. } = wait;
                 // A read never moves a deadline to an earlier time.
                 let anew = self.wait(at);
-                self.phase = Phase::Queued { wait: Wait { until: until.max(anew.until), look_at, ..anew }, handed };
+                self.phase =
+                    ProbePhase::Queued { wait: Wait { until: until.max(anew.until), look_at, ..anew }, handed };
             }
-            Phase::Quiet | Phase::Queued { .. } | Phase::Sent { .. } | Phase::Still => {}
+            ProbePhase::Quiet | ProbePhase::Queued { .. } | ProbePhase::Sent { .. } | ProbePhase::Still => {}
         }
     }
 
     /// Queues a probe that is due at `now` for the next gap.
-    fn queue(&mut self, now: Instant, handed: Option<Whose>) {
-        self.phase = Phase::Queued { wait: self.wait(now), handed };
+    fn queue(&mut self, now: Instant, handed: Option<ProbeOrigin>) {
+        self.phase = ProbePhase::Queued { wait: self.wait(now), handed };
     }
 
     fn wait(&self, since: Instant) -> Wait {
@@ -409,9 +410,9 @@ impl Engine {
             *since += pause(*since);
         }
         match &mut self.phase {
-            Phase::Sent { at, deadline, .. } => *deadline += pause(*at),
-            Phase::Queued { wait, .. } => wait.shift(pause(wait.since)),
-            Phase::Quiet | Phase::Still => {}
+            ProbePhase::Sent { at, deadline, .. } => *deadline += pause(*at),
+            ProbePhase::Queued { wait, .. } => wait.shift(pause(wait.since)),
+            ProbePhase::Quiet | ProbePhase::Still => {}
         }
     }
 
@@ -433,5 +434,4 @@ fn earliest<const N: usize>(candidates: [Option<Instant>; N]) -> Option<Instant>
 }
 
 #[cfg(test)]
-#[path = "tests/mod.rs"]
 mod tests;

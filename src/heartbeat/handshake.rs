@@ -4,23 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Proof;
 use super::pattern::{MQTT_LENGTH, variable_length};
+use super::profile::{Handshake, ProofOfLife};
 use crate::ws::Sender;
 
 /// The maximum number of bytes kept of a handshake message; the negotiated values are near its beginning.
 pub const MAX_HANDSHAKE: usize = 4096;
-
-/// A protocol whose first messages negotiate the interval of the client's heartbeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
-    Stomp,
-    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
-    Mqtt,
-    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
-    Pusher,
-}
 
 /// The parser of one session's handshake.
 #[derive(Debug)]
@@ -66,7 +55,7 @@ impl HandshakeParser {
 
     /// Parses the next message of `from`, at most its first [`MAX_HANDSHAKE`] bytes. Returns the negotiated proof of
     /// life once both sides are complete.
-    pub(super) fn parse(&mut self, from: Sender, payload: &[u8]) -> Option<Proof> {
+    pub(super) fn parse(&mut self, from: Sender, payload: &[u8]) -> Option<ProofOfLife> {
         let side = if from == Sender::Client { &mut self.client } else { &mut self.app };
         let Side::Awaited(bytes) = side else { return None };
         let room = MAX_HANDSHAKE.saturating_sub(bytes.len());
@@ -90,15 +79,15 @@ impl HandshakeParser {
     }
 
     /// Returns the negotiated proof of life once the required sides are complete.
-    fn agreed(&mut self) -> Option<Proof> {
+    fn agreed(&mut self) -> Option<ProofOfLife> {
         let agreed = match (self.of, &self.client, &self.app) {
             (Handshake::Pusher, _, Side::Complete(activity_s, _)) => {
-                Proof::SpeaksWhenQuiet(seconds(*activity_s) * 3 / 2)
+                ProofOfLife::SendsWhenIdle(seconds(*activity_s) * 3 / 2)
             }
             (Handshake::Stomp, Side::Complete(can_ms, _), Side::Complete(_, wants_ms)) => {
                 let beats = *can_ms > 0 && *wants_ms > 0;
                 let interval = millis((*can_ms).max(*wants_ms));
-                if beats { Proof::Speaks(interval * 3) } else { Proof::Pongs }
+                if beats { ProofOfLife::Sends(interval * 3) } else { ProofOfLife::Pongs }
             }
             (Handshake::Mqtt, Side::Complete(keep_alive_s, version), app) => {
                 let keep_alive = match app {
@@ -109,7 +98,7 @@ impl HandshakeParser {
                     _ => *keep_alive_s,
                 };
                 let interval = seconds(keep_alive);
-                if keep_alive > 0 { Proof::Speaks(interval * 3 / 2) } else { Proof::Pongs }
+                if keep_alive > 0 { ProofOfLife::Sends(interval * 3 / 2) } else { ProofOfLife::Pongs }
             }
             _ => return None,
         };
@@ -231,23 +220,23 @@ mod tests {
     use Sender::{Client, Server};
 
     /// Returns the proof of life negotiated by these messages, in this order.
-    fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<Proof> {
+    fn agreed(of: Handshake, messages: &[(Sender, &[u8])]) -> Option<ProofOfLife> {
         let mut parser = HandshakeParser::new(of);
         messages.iter().find_map(|(from, payload)| parser.parse(*from, payload))
     }
 
-    fn speaks(ms: u64) -> Proof {
-        Proof::Speaks(Duration::from_millis(ms))
+    fn speaks(ms: u64) -> ProofOfLife {
+        ProofOfLife::Sends(Duration::from_millis(ms))
     }
 
-    const PONGS: Option<Proof> = Some(Proof::Pongs);
+    const PONGS: Option<ProofOfLife> = Some(ProofOfLife::Pongs);
 
     #[test]
     fn pusher_names_its_activity_timeout_in_a_text_of_json() {
         let open =
             br#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":30}"}"#;
         let object = br#"{"event":"pusher:connection_established","data":{"activity_timeout":30}}"#;
-        let window = Proof::SpeaksWhenQuiet(Duration::from_secs(45));
+        let window = ProofOfLife::SendsWhenIdle(Duration::from_secs(45));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, open)]), Some(window));
         assert_eq!(agreed(Handshake::Pusher, &[(Server, object)]), Some(window));
     }
@@ -260,7 +249,7 @@ mod tests {
             agreed(Handshake::Pusher, &[(Server, open.as_bytes())])
         };
         for thirty in ["30", "30.0", "3e1", "29.5"] {
-            assert_eq!(after(thirty), Some(Proof::SpeaksWhenQuiet(Duration::from_secs(45))), "{thirty}");
+            assert_eq!(after(thirty), Some(ProofOfLife::SendsWhenIdle(Duration::from_secs(45))), "{thirty}");
         }
         for none in ["0", "0.0", "-30", "1e30", "\"30\"", "null"] {
             assert_eq!(after(none), None, "{none}");

@@ -42,7 +42,7 @@ enum Turn {
 
 /// The ping that a pong answers.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum PongMatch {
     /// A ping of the proxy: swallow the pong.
     Own {
         /// The round trip of that ping, if it is still in the ledger.
@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     /// Adds an own ping and returns its payload: the nonce and a sequence number.
-    pub fn own(&mut self) -> [u8; 8] {
+    pub fn add_own(&mut self) -> [u8; 8] {
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
         self.enter(Ping::Own { sequence, sent: None });
@@ -74,12 +74,12 @@ impl Ledger {
     }
 
     /// Adds a ping of the other peer.
-    pub fn relayed(&mut self, payload: &[u8]) {
+    pub fn add_relayed(&mut self, payload: &[u8]) {
         self.enter(Ping::Relayed { payload: payload.into(), turn: Turn::Awaited });
     }
 
     /// Records that all pings added so far have been written.
-    pub fn left(&mut self, now: Instant) {
+    pub fn written(&mut self, now: Instant) {
         for ping in self.outstanding.iter_mut().rev() {
             match ping {
                 Ping::Own { sent: Some(_), .. } => break,
@@ -90,7 +90,7 @@ impl Ledger {
     }
 
     /// Attributes a pong, and settles its ping and all pings before it.
-    pub fn pong(&mut self, payload: &[u8], now: Instant) -> Answer {
+    pub fn pong(&mut self, payload: &[u8], now: Instant) -> PongMatch {
         match self.own_sequence(payload) {
             Some(sequence) => self.settle_own(sequence, now),
             None => self.settle_relayed(payload),
@@ -143,10 +143,10 @@ impl Ledger {
         (*nonce == self.nonce && sequence < self.next).then_some(sequence)
     }
 
-    fn settle_own(&mut self, sequence: u32, now: Instant) -> Answer {
+    fn settle_own(&mut self, sequence: u32, now: Instant) -> PongMatch {
         let found =
             self.outstanding.iter().position(|ping| matches!(ping, Ping::Own { sequence: s, .. } if *s == sequence));
-        let Some(at) = found else { return Answer::Own { rtt: None, owed: None } };
+        let Some(at) = found else { return PongMatch::Own { rtt: None, owed: None } };
         let (mut rtt, mut owed) = (None, None);
         let later = self.outstanding.split_off(at + 1);
         for ping in std::mem::replace(&mut self.outstanding, later) {
@@ -159,23 +159,23 @@ impl Ledger {
                 Ping::Reissued { .. } => {}
             }
         }
-        Answer::Own { rtt, owed }
+        PongMatch::Own { rtt, owed }
     }
 
     /// Attributes a pong without the proxy's nonce. A ping sent once takes precedence over a second sending with the
     /// same payload: a redundant pong is harmless (RFC 6455 §5.5.3), a missing one is not.
-    fn settle_relayed(&mut self, answered: &[u8]) -> Answer {
+    fn settle_relayed(&mut self, answered: &[u8]) -> PongMatch {
         if let Some(at) = self.outstanding.iter().position(|ping| ping.is_relayed(answered)) {
             self.outstanding.drain(..=at);
             self.expect_surplus(answered);
-            return Answer::Relayed;
+            return PongMatch::Relayed;
         }
         let Some(at) = self.outstanding.iter().position(|ping| ping.is_reissued(answered)) else {
-            return Answer::Unknown;
+            return PongMatch::Unknown;
         };
         match self.outstanding.drain(..=at).next_back() {
-            Some(Ping::Reissued { surplus: true, .. }) => Answer::Surplus,
-            _ => Answer::Relayed,
+            Some(Ping::Reissued { surplus: true, .. }) => PongMatch::Surplus,
+            _ => PongMatch::Relayed,
         }
     }
 
@@ -222,25 +222,25 @@ mod tests {
     fn s81_a_pong_that_was_synthesised_leaves_that_to_the_second_sending_over() {
         let mut ledger = Ledger::new(NONCE);
         let base = crate::any_instant();
-        let first = ledger.own();
-        ledger.relayed(b"a");
-        ledger.left(base);
-        assert!(matches!(ledger.pong(&first, base), Answer::Own { owed: None, .. }));
+        let first = ledger.add_own();
+        ledger.add_relayed(b"a");
+        ledger.written(base);
+        assert!(matches!(ledger.pong(&first, base), PongMatch::Own { owed: None, .. }));
         ledger.overtake(at(base, 500));
-        let second = ledger.own();
+        let second = ledger.add_own();
         assert_eq!(ledger.reissue(at(base, 500)).as_deref(), Some(&b"a"[..]));
-        ledger.left(at(base, 500));
-        let Answer::Own { owed, .. } = ledger.pong(&second, at(base, 600)) else { unreachable!("it is ours") };
+        ledger.written(at(base, 500));
+        let PongMatch::Own { owed, .. } = ledger.pong(&second, at(base, 600)) else { unreachable!("it is ours") };
         assert_eq!(owed.as_deref(), Some(&b"a"[..]), "the first sending stood before it");
-        assert_eq!(ledger.pong(b"a", at(base, 600)), Answer::Surplus);
-        assert_eq!(ledger.pong(b"a", at(base, 600)), Answer::Unknown);
+        assert_eq!(ledger.pong(b"a", at(base, 600)), PongMatch::Surplus);
+        assert_eq!(ledger.pong(b"a", at(base, 600)), PongMatch::Unknown);
     }
 
     #[test]
     fn s04_a_pong_to_the_apps_ping_is_forwarded() {
         let mut ledger = Ledger::new(NONCE);
-        ledger.relayed(b"app");
-        assert_eq!(ledger.pong(b"app", crate::any_instant()), Answer::Relayed);
+        ledger.add_relayed(b"app");
+        assert_eq!(ledger.pong(b"app", crate::any_instant()), PongMatch::Relayed);
         assert!(ledger.outstanding.is_empty());
     }
 
@@ -248,30 +248,30 @@ mod tests {
     fn s05_the_apps_ping_before_ours_is_owed_a_pong() {
         let mut ledger = Ledger::new(NONCE);
         let base = crate::any_instant();
-        ledger.relayed(b"older");
-        ledger.relayed(b"newer");
-        let own = ledger.own();
-        ledger.left(base);
+        ledger.add_relayed(b"older");
+        ledger.add_relayed(b"newer");
+        let own = ledger.add_own();
+        ledger.written(base);
         let answer = ledger.pong(&own, at(base, 30));
         let rtt = Some(Duration::from_millis(30));
-        assert_eq!(answer, Answer::Own { rtt, owed: Some(b"newer"[..].into()) });
-        assert_eq!(ledger.pong(b"older", base), Answer::Unknown, "nothing is left to settle");
+        assert_eq!(answer, PongMatch::Own { rtt, owed: Some(b"newer"[..].into()) });
+        assert_eq!(ledger.pong(b"older", base), PongMatch::Unknown, "nothing is left to settle");
     }
 
     #[test]
     fn s09_a_late_pong_is_measured_from_its_own_ping() {
         let mut ledger = Ledger::new(NONCE);
         let base = crate::any_instant();
-        let first = ledger.own();
-        ledger.left(base);
-        let second = ledger.own();
-        ledger.left(at(base, 1000));
+        let first = ledger.add_own();
+        ledger.written(base);
+        let second = ledger.add_own();
+        ledger.written(at(base, 1000));
         let rtt = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(ledger.pong(&first, at(base, 1100)), Answer::Own { rtt: rtt(1100), owed: None });
-        assert_eq!(ledger.pong(&second, at(base, 1200)), Answer::Own { rtt: rtt(200), owed: None });
+        assert_eq!(ledger.pong(&first, at(base, 1100)), PongMatch::Own { rtt: rtt(1100), owed: None });
+        assert_eq!(ledger.pong(&second, at(base, 1200)), PongMatch::Own { rtt: rtt(200), owed: None });
         assert_eq!(
             ledger.pong(&second, at(base, 1300)),
-            Answer::Own { rtt: None, owed: None },
+            PongMatch::Own { rtt: None, owed: None },
             "a stale one is still ours"
         );
     }
@@ -281,32 +281,32 @@ mod tests {
         let mut ledger = Ledger::new(NONCE);
         let base = crate::any_instant();
         for round in 0..100 {
-            ledger.relayed(b"");
-            let own = ledger.own();
-            ledger.relayed(b"");
-            ledger.left(base);
-            assert_eq!(ledger.pong(b"", base), Answer::Relayed, "round {round}");
-            let Answer::Own { rtt: Some(_), .. } = ledger.pong(&own, base) else { unreachable!("round {round}") };
-            assert_eq!(ledger.pong(b"", base), Answer::Relayed, "round {round}");
+            ledger.add_relayed(b"");
+            let own = ledger.add_own();
+            ledger.add_relayed(b"");
+            ledger.written(base);
+            assert_eq!(ledger.pong(b"", base), PongMatch::Relayed, "round {round}");
+            let PongMatch::Own { rtt: Some(_), .. } = ledger.pong(&own, base) else { unreachable!("round {round}") };
+            assert_eq!(ledger.pong(b"", base), PongMatch::Relayed, "round {round}");
         }
     }
 
     #[test]
     fn a_ping_that_was_never_sent_is_not_ours() {
         let mut ledger = Ledger::new(NONCE);
-        let own = ledger.own();
+        let own = ledger.add_own();
         let mut unsent = own;
         unsent[7] += 1;
-        assert_eq!(ledger.pong(&unsent, crate::any_instant()), Answer::Unknown);
-        assert_eq!(ledger.pong(&own[..7], crate::any_instant()), Answer::Unknown);
+        assert_eq!(ledger.pong(&unsent, crate::any_instant()), PongMatch::Unknown);
+        assert_eq!(ledger.pong(&own[..7], crate::any_instant()), PongMatch::Unknown);
     }
 
     #[test]
     fn the_ledger_is_bounded_and_forgets_the_oldest() {
         let mut ledger = Ledger::new(NONCE);
         for _ in 0..1000 {
-            ledger.relayed(b"flood");
-            ledger.own();
+            ledger.add_relayed(b"flood");
+            ledger.add_own();
         }
         assert_eq!(ledger.outstanding.len(), MAX_OUTSTANDING);
     }
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_relayed_ping_is_reissued_once() {
         let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-        ledger.relayed(b"x");
+        ledger.add_relayed(b"x");
         assert_eq!((ledger.reissue_at(), ledger.reissue(now)), (None, None), "nothing of ours was answered");
         ledger.overtake(at(now, 5));
         assert_eq!((ledger.reissue_at(), ledger.reissue(now)), (Some(at(now, 5)), None));
@@ -327,15 +327,15 @@ mod tests {
     fn s81_only_a_ping_that_was_outstanding_then_and_still_is_gets_reissued() {
         for a_is_answered in [true, false] {
             let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-            let own = ledger.own();
-            ledger.relayed(b"A");
-            assert!(matches!(ledger.pong(&own, now), Answer::Own { owed: None, .. }));
+            let own = ledger.add_own();
+            ledger.add_relayed(b"A");
+            assert!(matches!(ledger.pong(&own, now), PongMatch::Own { owed: None, .. }));
             ledger.overtake(at(now, 10));
             if a_is_answered {
-                assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
+                assert_eq!(ledger.pong(b"A", now), PongMatch::Relayed);
                 assert_eq!(ledger.reissue_at(), None, "disarmed");
             }
-            ledger.relayed(b"B");
+            ledger.add_relayed(b"B");
             let expected = (!a_is_answered).then(|| Box::<[u8]>::from(&b"A"[..]));
             assert_eq!(ledger.reissue(at(now, 10)), expected, "never B");
             assert_eq!(ledger.reissue(at(now, 1000)), None);
@@ -345,52 +345,52 @@ mod tests {
     #[test]
     fn s81_of_two_pongs_to_a_reissued_ping_the_second_is_surplus() {
         let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-        ledger.relayed(b"A");
+        ledger.add_relayed(b"A");
         ledger.overtake(now);
         assert!(ledger.reissue(now).is_some());
-        ledger.relayed(b"B");
-        assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
-        assert_eq!(ledger.pong(b"A", now), Answer::Surplus);
-        assert_eq!(ledger.pong(b"A", now), Answer::Unknown, "one surplus pong, not more");
-        assert_eq!(ledger.pong(b"B", now), Answer::Relayed);
+        ledger.add_relayed(b"B");
+        assert_eq!(ledger.pong(b"A", now), PongMatch::Relayed);
+        assert_eq!(ledger.pong(b"A", now), PongMatch::Surplus);
+        assert_eq!(ledger.pong(b"A", now), PongMatch::Unknown, "one surplus pong, not more");
+        assert_eq!(ledger.pong(b"B", now), PongMatch::Relayed);
     }
 
     #[test]
     fn s81_a_new_ping_with_the_payload_of_a_reissued_one_gets_its_pong() {
         let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-        ledger.relayed(b"");
+        ledger.add_relayed(b"");
         ledger.overtake(now);
         assert!(ledger.reissue(now).is_some());
-        assert_eq!(ledger.pong(b"", now), Answer::Relayed, "the second sending brought the only pong");
-        ledger.relayed(b"");
-        assert_eq!(ledger.pong(b"", now), Answer::Relayed, "this one is not taken for surplus");
-        assert_eq!(ledger.pong(b"", now), Answer::Unknown);
+        assert_eq!(ledger.pong(b"", now), PongMatch::Relayed, "the second sending brought the only pong");
+        ledger.add_relayed(b"");
+        assert_eq!(ledger.pong(b"", now), PongMatch::Relayed, "this one is not taken for surplus");
+        assert_eq!(ledger.pong(b"", now), PongMatch::Unknown);
     }
 
     #[test]
     fn s81_a_reissued_ping_is_owed_its_pong_once_and_a_surplus_one_is_owed_none() {
         for answered in [true, false] {
             let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-            ledger.relayed(b"A");
+            ledger.add_relayed(b"A");
             ledger.overtake(now);
             assert!(ledger.reissue(now).is_some());
             if answered {
-                assert_eq!(ledger.pong(b"A", now), Answer::Relayed);
+                assert_eq!(ledger.pong(b"A", now), PongMatch::Relayed);
             }
-            let own = ledger.own();
+            let own = ledger.add_own();
             let owed = (!answered).then(|| Box::<[u8]>::from(&b"A"[..]));
-            assert_eq!(ledger.pong(&own, now), Answer::Own { rtt: None, owed });
+            assert_eq!(ledger.pong(&own, now), PongMatch::Own { rtt: None, owed });
         }
     }
 
     #[test]
     fn s81_the_newest_app_ping_is_owed_although_an_older_one_was_reissued_behind_it() {
         let (mut ledger, now) = (Ledger::new(NONCE), crate::any_instant());
-        ledger.relayed(b"A");
+        ledger.add_relayed(b"A");
         ledger.overtake(now);
-        ledger.relayed(b"B");
+        ledger.add_relayed(b"B");
         assert!(ledger.reissue(now).is_some());
-        let own = ledger.own();
-        assert_eq!(ledger.pong(&own, now), Answer::Own { rtt: None, owed: Some(b"B"[..].into()) });
+        let own = ledger.add_own();
+        assert_eq!(ledger.pong(&own, now), PongMatch::Own { rtt: None, owed: Some(b"B"[..].into()) });
     }
 }

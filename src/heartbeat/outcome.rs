@@ -8,7 +8,7 @@ use crate::ws::ControlFrame;
 
 /// The summary of a read from the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ReadSummary {
     /// True if it contained bytes of a data message.
     pub data: bool,
     /// True if it contained the end of a frame.
@@ -47,7 +47,7 @@ impl Transmit {
 
 /// The heartbeat statistics of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+pub struct HeartbeatStats {
     /// Probes of the proxy sent to the client.
     pub pings: u64,
     /// Answers to them.
@@ -62,7 +62,7 @@ pub struct Stats {
 
 /// The engine's reason to end a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EngineVerdict {
     /// The window passed without a sign of life.
     Timeout,
     /// The client accepts no more bytes.
@@ -88,7 +88,7 @@ pub enum Awaited {
     /// A heartbeat that the client sends on its own.
     Beat,
     /// A probe sent by the app.
-    Question,
+    AppProbe,
     /// Progress of the app, which does not accept the client's bytes.
     App,
 }
@@ -96,7 +96,7 @@ pub enum Awaited {
 impl Awaited {
     /// Every value, at the index equal to its discriminant.
     pub const ALL: [Self; 7] =
-        [Self::Nothing, Self::Probe, Self::Gap, Self::Answer, Self::Beat, Self::Question, Self::App];
+        [Self::Nothing, Self::Probe, Self::Gap, Self::Answer, Self::Beat, Self::AppProbe, Self::App];
 }
 
 /// The action required by a passed deadline.
@@ -104,15 +104,15 @@ impl Awaited {
 pub enum Due {
     /// None, or only a probe, returned by [`poll_transmit`](super::Engine::poll_transmit).
     Nothing,
-    /// Read the client's socket once more, then report the kernel's information to [`looked`](super::Engine::looked).
+    /// Read the client's socket once more, then report the kernel's information to [`delivery_checked`](super::Engine::delivery_checked).
     Look,
     /// End the session.
-    End(Verdict),
+    End(EngineVerdict),
 }
 
 /// The handling of a client's Pong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PongFate {
+pub enum PongAction {
     /// Forward it byte for byte.
     Forward,
     /// Swallow it: it answers a ping of the proxy.
@@ -126,7 +126,7 @@ pub enum PongFate {
 
 /// The handling of a client's Ping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PingFate {
+pub enum PingAction {
     /// Forward it.
     Forward,
     /// Swallow it and answer in place of the app.
@@ -137,7 +137,7 @@ pub enum PingFate {
 
 /// The handling of a client message that its profile expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeatFate {
+pub enum HeartbeatAction {
     /// Forward it byte for byte.
     Forward,
     /// Swallow it: it answers a probe of the proxy.

@@ -4,7 +4,7 @@ mod json;
 mod records;
 
 use self::json::Json;
-pub use self::records::Format;
+pub use self::records::RecordFormat;
 pub(super) use self::records::{MQTT_LENGTH, variable_length};
 use crate::ws::Opcode;
 
@@ -20,7 +20,7 @@ enum Content {
     Exact(Box<[u8]>),
     Prefix(Box<[u8]>),
     Json(Json),
-    Record(Format),
+    Record(RecordFormat),
 }
 
 /// The comparison of a configured text with messages.
@@ -63,13 +63,16 @@ impl Pattern {
         let content = match matching {
             Matching::Exact => Content::Exact(text.into()),
             Matching::Prefix => Content::Prefix(text.into()),
-            Matching::Json => Content::Json(Json::new(text)?),
+            Matching::Json => {
+                let value = serde_json::from_slice(text).map_err(|error| PatternError::NotJson(error.to_string()))?;
+                Content::Json(Json::new(value).ok_or(PatternError::NoText)?)
+            }
         };
         Ok(Self { opcode, content })
     }
 
     /// Creates a pattern of messages of `format` with a heartbeat among their records.
-    pub fn record(format: Format) -> Self {
+    pub fn record(format: RecordFormat) -> Self {
         Self { opcode: format.opcode(), content: Content::Record(format) }
     }
 

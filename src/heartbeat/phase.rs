@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 /// The state of a session between two probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ProbePhase {
     /// No probe is needed yet.
     Quiet,
     /// A probe is due and has not been written; `handed` is the origin of the probe already handed to the relay.
-    Queued { wait: Wait, handed: Option<Whose> },
+    Queued { wait: Wait, handed: Option<ProbeOrigin> },
     /// A probe is in flight. `held_up` is true if it was behind a backlog, so that its window begins when it is known
     /// to have arrived; until then `deadline` is the time of the next check.
     Sent { at: Instant, deadline: Instant, held_up: bool },
@@ -31,7 +31,7 @@ pub(super) struct Wait {
 
 /// The origin of the probe in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum ProbeOrigin {
     Ours,
     Apps,
 }

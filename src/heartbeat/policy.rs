@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DEFAULT_WINDOW, Profile, Proof};
+use super::{DEFAULT_WINDOW, Profile, ProofOfLife};
 
 /// The kind of heartbeat on the client leg.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -176,22 +176,22 @@ impl Default for Policy {
 
 impl Policy {
     /// Returns the proof of life in force before any handshake of the protocol; `None` in mode `off`.
-    pub fn proof(&self) -> Option<Proof> {
+    pub fn proof(&self) -> Option<ProofOfLife> {
         match &self.mode {
             Mode::Off => None,
-            Mode::Protocol => Some(Proof::Pongs),
-            Mode::App(_) => Some(Proof::Answers),
-            Mode::Answer(_) => Some(Proof::Speaks(self.window.unwrap_or(DEFAULT_WINDOW))),
+            Mode::Protocol => Some(ProofOfLife::Pongs),
+            Mode::App(_) => Some(ProofOfLife::Answers),
+            Mode::Answer(_) => Some(ProofOfLife::Sends(self.window.unwrap_or(DEFAULT_WINDOW))),
             Mode::Passive(profile) => Some(self.proof_of(profile.proof)),
         }
     }
 
     /// Returns `proof` with the configured window, if any.
-    pub(super) fn proof_of(&self, proof: Proof) -> Proof {
+    pub(super) fn proof_of(&self, proof: ProofOfLife) -> ProofOfLife {
         match (proof, self.window) {
-            (Proof::Speaks(_), Some(window)) => Proof::Speaks(window),
-            (Proof::SpeaksWhenQuiet(_), Some(window)) => Proof::SpeaksWhenQuiet(window),
-            (Proof::SpeaksWhenSpokenTo(_), Some(window)) => Proof::SpeaksWhenSpokenTo(window),
+            (ProofOfLife::Sends(_), Some(window)) => ProofOfLife::Sends(window),
+            (ProofOfLife::SendsWhenIdle(_), Some(window)) => ProofOfLife::SendsWhenIdle(window),
+            (ProofOfLife::SendsAfterApp(_), Some(window)) => ProofOfLife::SendsAfterApp(window),
             (proof, _) => proof,
         }
     }

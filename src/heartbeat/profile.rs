@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Format, Handshake, Matching, Pattern};
+use super::pattern::{Matching, Pattern, RecordFormat};
 use crate::ws::{Opcode, message_frame};
 
 /// The maximum silence of a client if its profile does not define one: one and a half throttled minutes of a hidden
@@ -18,7 +18,7 @@ pub struct Profile {
     /// The name, or [`Self::CUSTOM`] for a profile spelled out in the configuration.
     pub name: &'static str,
     /// The message sent by the proxy in `app` and `answer` mode.
-    pub send: Option<Say>,
+    pub send: Option<MessageTemplate>,
     /// The app's own probe, answered by the client; in `passive` mode the only probe. `None` if the client sends the
     /// probes.
     pub asks: Option<Pattern>,
@@ -31,7 +31,18 @@ pub struct Profile {
     /// The handshake in which the protocol itself negotiates intervals.
     pub handshake: Option<Handshake>,
     /// The proof of life in `passive` mode.
-    pub proof: Proof,
+    pub proof: ProofOfLife,
+}
+
+/// A protocol whose first messages negotiate the interval of the client's heartbeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// STOMP: the header `heart-beat` of the client's CONNECT and the app's CONNECTED.
+    Stomp,
+    /// MQTT: the keep-alive of the client's CONNECT, which an app of version 5 may override in its CONNACK.
+    Mqtt,
+    /// Pusher: `activity_timeout` in the app's `pusher:connection_established`.
+    Pusher,
 }
 
 impl Profile {
@@ -41,24 +52,24 @@ impl Profile {
 
 /// The proof of life of a client in `passive` mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ProofOfLife {
     /// An answer to the app's probe within `timeout`.
     Answers,
     /// At least one message in this time.
-    Speaks(Duration),
+    Sends(Duration),
     /// At least one message in this time, counted from the last message of either side.
-    SpeaksWhenQuiet(Duration),
+    SendsWhenIdle(Duration),
     /// A message in this time after the app has sent one; a frozen app sends none, and then nothing is expected.
-    SpeaksWhenSpokenTo(Duration),
+    SendsAfterApp(Duration),
     /// Pongs, as its messages prove nothing: the client is pinged.
     Pongs,
 }
 
-impl Proof {
+impl ProofOfLife {
     /// Returns the maximum silence of a client that must send on its own.
     pub fn window(self) -> Option<Duration> {
         match self {
-            Self::Speaks(window) | Self::SpeaksWhenQuiet(window) | Self::SpeaksWhenSpokenTo(window) => Some(window),
+            Self::Sends(window) | Self::SendsWhenIdle(window) | Self::SendsAfterApp(window) => Some(window),
             Self::Answers | Self::Pongs => None,
         }
     }
@@ -66,11 +77,11 @@ impl Proof {
 
 /// A message sent by the proxy to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Say {
+pub struct MessageTemplate {
     frame: Box<[u8]>,
 }
 
-impl Say {
+impl MessageTemplate {
     /// Encodes the message `payload` with `opcode`, text or binary.
     pub fn new(opcode: Opcode, payload: &[u8]) -> Self {
         Self { frame: message_frame(opcode, payload) }
@@ -173,7 +184,7 @@ impl Builtin {
         const SECOND: Duration = Duration::from_secs(1);
         let text = |text: &str| fixed(Opcode::TEXT, text.as_bytes(), Matching::Exact);
         let json = |text: &str| fixed(Opcode::TEXT, text.as_bytes(), Matching::Json);
-        let says = |text: &str| Some(Say::new(Opcode::TEXT, text.as_bytes()));
+        let says = |text: &str| Some(MessageTemplate::new(Opcode::TEXT, text.as_bytes()));
         let base = Profile {
             name: self.name(),
             send: None,
@@ -182,10 +193,12 @@ impl Builtin {
             start_after: None,
             max_len: DEFAULT_MAX_LEN,
             handshake: None,
-            proof: Proof::Pongs,
+            proof: ProofOfLife::Pongs,
         };
         match self {
-            Self::EngineIo => Profile { asks: Some(text("2")), expect: vec![text("3")], proof: Proof::Answers, ..base },
+            Self::EngineIo => {
+                Profile { asks: Some(text("2")), expect: vec![text("3")], proof: ProofOfLife::Answers, ..base }
+            }
             Self::GraphqlTransportWs => {
                 let (question, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
                 match role {
@@ -197,17 +210,20 @@ impl Builtin {
             }
             Self::GraphqlWs => base,
             Self::Signalr => Profile {
-                expect: vec![Pattern::record(Format::SignalrJson), Pattern::record(Format::SignalrMessagePack)],
-                proof: Proof::SpeaksWhenSpokenTo(30 * SECOND),
+                expect: vec![
+                    Pattern::record(RecordFormat::SignalrJson),
+                    Pattern::record(RecordFormat::SignalrMessagePack),
+                ],
+                proof: ProofOfLife::SendsAfterApp(30 * SECOND),
                 ..base
             },
             Self::Stomp => Profile {
-                expect: vec![Pattern::record(Format::StompText), Pattern::record(Format::StompBinary)],
+                expect: vec![Pattern::record(RecordFormat::StompText), Pattern::record(RecordFormat::StompBinary)],
                 handshake: Some(Handshake::Stomp),
                 ..base
             },
             Self::Mqtt => {
-                Profile { expect: vec![Pattern::record(Format::Mqtt)], handshake: Some(Handshake::Mqtt), ..base }
+                Profile { expect: vec![Pattern::record(RecordFormat::Mqtt)], handshake: Some(Handshake::Mqtt), ..base }
             }
             Self::Phoenix => Profile {
                 expect: vec![
@@ -215,14 +231,14 @@ impl Builtin {
                     json(r#"{"topic":"phoenix","event":"heartbeat"}"#),
                 ],
                 // One heartbeat every 30 s, or a minute after the last in a tab that has just been hidden.
-                proof: Proof::Speaks(120 * SECOND),
+                proof: ProofOfLife::Sends(120 * SECOND),
                 ..base
             },
             Self::ActionCable => base,
             Self::Pusher => Profile {
                 expect: vec![json(r#"{"event":"pusher:ping"}"#)],
                 handshake: Some(Handshake::Pusher),
-                proof: Proof::SpeaksWhenQuiet(180 * SECOND),
+                proof: ProofOfLife::SendsWhenIdle(180 * SECOND),
                 ..base
             },
             Self::ExpressText => match role {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use hyper::{HeaderMap, Method, Request, StatusCode};
 
-use super::{Connection, asked, forwarded};
+use super::connection::ClientConnection;
+use super::request_head::RequestHead;
 use crate::config::Route;
 use crate::telemetry::metrics::RouteMetrics;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::UploadProgress;
 
 /// The status of a request whose client left before there was an answer (nginx's word for it).
@@ -19,8 +20,8 @@ const CLIENT_GONE: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Access {
     counts: Arc<RouteMetrics>,
-    /// `None` where no line is written.
-    asked: Option<lines::Asked>,
+    /// `None` if no line is written.
+    head: Option<RequestHead>,
     method: Method,
     begun: Instant,
     status: Option<StatusCode>,
@@ -44,10 +45,10 @@ enum Upstream {
 }
 
 impl Access {
-    pub(super) fn begin<B>(connection: &Arc<Connection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
+    pub(super) fn begin<B>(connection: &Arc<ClientConnection>, route: &Arc<Route>, request: &Request<B>) -> Box<Self> {
         Box::new(Self {
             counts: Arc::clone(connection.rules.counts(route)),
-            asked: lines::is_access_logged().then(|| asked(connection, Arc::clone(route), request)),
+            head: log_events::may_log_access().then(|| RequestHead::of(connection, Arc::clone(route), request)),
             method: request.method().clone(),
             begun: Instant::now(),
             status: None,
@@ -62,8 +63,8 @@ impl Access {
 
     /// The request is handed to the app's side, with these headers and this body.
     pub(super) fn forwarded(&mut self, headers: &HeaderMap, upload: Option<Arc<UploadProgress>>) {
-        if let Some(asked) = &mut self.asked {
-            asked.request_id = forwarded::request_id(headers).map(lines::words);
+        if let Some(head) = &mut self.head {
+            head.set_request_id(headers);
         }
         self.upload = upload;
         self.upstream = Upstream::Asked(Instant::now());
@@ -112,13 +113,15 @@ impl Drop for Access {
         let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
         let duration = self.begun.elapsed();
         self.counts.request(self.method.as_str(), status, duration);
-        if let Some(asked) = &self.asked {
-            lines::http_access(&lines::Access {
-                asked,
+        let (reason, error) = (self.reason, self.error.as_deref());
+        // The text is made for a line that is written: most requests have none.
+        if let Some(head) = self.head.as_ref().filter(|_| log_events::is_access_logged(status, reason, error)) {
+            log_events::http_access(&log_events::AccessRecord {
+                request: &head.to_facts(),
                 method: self.method.as_str(),
                 status,
-                reason: self.reason,
-                error: self.error.as_deref(),
+                reason,
+                error,
                 bytes_in: self.upload.as_ref().map_or(0, |upload| upload.bytes()),
                 bytes_out: self.bytes_out,
                 complete: self.complete,

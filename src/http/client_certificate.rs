@@ -1,8 +1,11 @@
-//! What the app is told about the certificate that a client showed.
+//! The certificate of a client, as the app gets it.
 
 use std::fmt::Write;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
+
+/// The field in which an app gets the certificate, in the form that Envoy gave it.
+pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Bytes of a subject that are passed on at most; real ones are far shorter.
 const SUBJECT_MAX: usize = 1024;
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn no_subject_leaves_its_quotes() {
-        let told = forwarded(Some("CN=a\\\"b\\\\,O=Zoë\r\n"));
-        assert!(told.ends_with(";Subject=\"CN=a\\\"b\\\\,O=Zo\\c3\\ab\\0d\\0a\""), "{told}");
+        let line = forwarded(Some("CN=a\\\"b\\\\,O=Zoë\r\n"));
+        assert!(line.ends_with(";Subject=\"CN=a\\\"b\\\\,O=Zo\\c3\\ab\\0d\\0a\""), "{line}");
     }
 }

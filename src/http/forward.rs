@@ -8,23 +8,25 @@ use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode, Version};
 
 use super::access::Access;
-use super::reply::{self, Reply};
-use super::{Connection, Protocol, forwarded, headers, target};
+use super::connection::ClientConnection;
+use super::peer::Protocol;
+use super::response::{self, ProxyResponse};
+use super::{forwarded, headers, target};
 use crate::config::Route;
-use crate::telemetry::lines::Client;
+use crate::session::ClientAddress;
 use crate::upstream::{ClientAddresses, Lease, Upload, Upstream};
 
 /// A body may take this many times what a head may, for each KiB.
-const BODY_PATIENCE: u32 = 6;
+const BODY_TIMEOUT_FACTOR: u32 = 6;
 
 /// Forwards `request` and relays what the app answers; a failure becomes a short answer of the proxy's own.
 pub(super) async fn forward(
-    connection: &Arc<Connection>,
+    connection: &Arc<ClientConnection>,
     mut access: Box<Access>,
     route: &Route,
     host: HeaderValue,
     request: Request<Upload>,
-) -> Response<Reply> {
+) -> Response<ProxyResponse> {
     let edge = &connection.edge;
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
@@ -54,21 +56,21 @@ pub(super) async fn forward(
     if status.is_server_error() {
         edge.metrics.upstream_error(reason);
     }
-    reply::explain(status, reason, accept.as_ref(), Some(access))
+    response::explain(status, reason, accept.as_ref(), Some(access))
 }
 
 /// The addresses that a connection to `app` states, made for a request with these `headers`; `None` if it states none.
 pub(super) fn client_addresses(
-    connection: &Connection,
+    connection: &ClientConnection,
     app: &Upstream,
     headers: &HeaderMap,
 ) -> Option<ClientAddresses> {
-    if !app.is_told_addresses() {
+    if !app.sends_proxy_header() {
         return None;
     }
     let client = match forwarded::client(&connection.rules.forwarded, connection.peer.address, headers) {
-        Client::Peer(address) => address,
-        Client::Forwarded(address) => (address, 0).into(),
+        ClientAddress::Peer(address) => address,
+        ClientAddress::Forwarded(address) => (address, 0).into(),
     };
     let local = connection.peer.local.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
     Some(ClientAddresses { client, local })
@@ -98,7 +100,7 @@ pub(super) fn inbound(
     version: Version,
     lease: Option<Lease>,
     access: Option<Box<Access>>,
-) -> Response<Reply> {
+) -> Response<ProxyResponse> {
     let (mut head, body) = response.into_parts();
     let nominated = headers::strip_hop_by_hop(&mut head.headers);
     headers::frame(&mut head.headers, &body);
@@ -106,13 +108,13 @@ pub(super) fn inbound(
     // would promise such a client to keep a connection alive whose end is the end of the body.
     let delimited_by_close = version == Version::HTTP_10 && body.size_hint().exact().is_none();
     head.version = if delimited_by_close { Version::HTTP_10 } else { Version::HTTP_11 };
-    Response::from_parts(head, Reply::relayed(body, nominated, lease, access))
+    Response::from_parts(head, ProxyResponse::relayed(body, nominated, lease, access))
 }
 
-fn outbound(request: Request<Upload>, host: HeaderValue, connection: &Connection) -> Request<Upload> {
+fn outbound(request: Request<Upload>, host: HeaderValue, connection: &ClientConnection) -> Request<Upload> {
     let target = target::origin_form(&request);
     let (mut head, upload) = request.into_parts();
-    let upload = upload.within(connection.rules.limits.header_read * BODY_PATIENCE);
+    let upload = upload.within(connection.rules.limits.header_read * BODY_TIMEOUT_FACTOR);
     let nominated = headers::to_upstream(&mut head.headers, host, &connection.peer, &connection.rules.forwarded);
     let upload = upload.cleaning_trailers(move |trailers| headers::clean_trailers(trailers, &nominated));
     headers::frame_request(&mut head.headers, &upload);

@@ -1,4 +1,4 @@
-//! Where a request comes from: what is believed of it, and what the app is told.
+//! The origin of a request: which fields about it are believed, and which the app gets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -8,12 +8,14 @@ use hyper::HeaderMap;
 use hyper::header::{FORWARDED, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 
-use super::headers::CLIENT_CERTIFICATE;
-use super::{Peer, Plain};
+use super::authority::PlainAuthority;
+use super::client_certificate::CLIENT_CERTIFICATE;
+use super::peer::{Peer, address_value};
 use crate::config::{Forwarded, IDENTITY_FIELDS};
-use crate::telemetry::lines::{self, Client};
+use crate::session::ClientAddress;
+use crate::telemetry::log_events;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -35,16 +37,16 @@ const CLAIMS: [HeaderName; 8] = [
     REQUEST_ID,
 ];
 
-/// What the app is told of clients, and by which of its own fields it may not be told, made ready for each request.
+/// The rules for the fields about a client that reach the app, and for those that are removed, prepared for each request.
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(super) struct ForwardingPolicy {
     settings: Forwarded,
     /// For each length, the first letters of fields that an untrusted peer may not send: nearly every field of a request is
     /// found to be none of them by a look here.
     shapes: [u32; SHAPES],
 }
 
-/// Lengths of names that are told apart; longer ones count as the longest.
+/// Lengths of names that are distinguished; longer ones count as the longest.
 const SHAPES: usize = 48;
 
 /// The bit of a name among those of its length.
@@ -53,7 +55,7 @@ fn shape(name: &str) -> (usize, u32) {
     (name.len().min(SHAPES - 1), 1 << (first % 32))
 }
 
-impl From<Forwarded> for Policy {
+impl From<Forwarded> for ForwardingPolicy {
     fn from(settings: Forwarded) -> Self {
         let mut shapes = [0; SHAPES];
         for name in CLAIMS.iter().map(HeaderName::as_str).chain(settings.strip.iter().map(|name| &**name)) {
@@ -64,7 +66,7 @@ impl From<Forwarded> for Policy {
     }
 }
 
-impl Deref for Policy {
+impl Deref for ForwardingPolicy {
     type Target = Forwarded;
 
     fn deref(&self) -> &Forwarded {
@@ -72,8 +74,8 @@ impl Deref for Policy {
     }
 }
 
-impl Policy {
-    /// Whether a field is removed from the requests of untrusted peers.
+impl ForwardingPolicy {
+    /// Returns whether a field is removed from the requests of untrusted peers.
     fn removes(&self, name: &HeaderName) -> bool {
         let (len, letter) = shape(name.as_str());
         self.shapes[len] & letter != 0 && (CLAIMS.contains(name) || self.is_listed(name))
@@ -93,10 +95,10 @@ pub(super) fn is_claim(name: &HeaderName) -> bool {
     CLAIMS.contains(name) || text.starts_with("x-forwarded-") || IDENTITY_FIELDS.contains(&text)
 }
 
-/// Who has sent a request with these `headers` over a connection with `peer`: behind a trusted proxy the right-most
-/// address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
-pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> Client {
-    let mut client = Client::Peer(peer);
+/// Returns the client of a request with these `headers` over a connection with `peer`: behind a trusted proxy the
+/// right-most address of `X-Forwarded-For` that is not one itself. What stands left of that one is hearsay.
+pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
+    let mut client = ClientAddress::Peer(peer);
     if !trusts(settings, peer.ip()) {
         return client;
     }
@@ -104,7 +106,7 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     let nodes = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     for node in nodes.filter(|node| !node.is_empty()) {
         let Some(address) = address(node) else { break };
-        client = Client::Forwarded(address);
+        client = ClientAddress::Forwarded(address);
         if !trusts(settings, address) {
             break;
         }
@@ -112,14 +114,14 @@ pub(super) fn client(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap
     client
 }
 
-/// Returns the host that the client asked for as a trusted peer states it.
-pub(super) fn told_host<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| first(headers, &FORWARDED_HOST)).flatten()
+/// Returns whether `peer` is a trusted proxy, whose fields about the client count.
+pub(super) fn is_trusted(settings: &Forwarded, peer: SocketAddr) -> bool {
+    trusts(settings, peer.ip())
 }
 
-/// Returns the id that a trusted peer has given the request.
-pub(super) fn told_request_id<'a>(settings: &Forwarded, peer: SocketAddr, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-    trusts(settings, peer.ip()).then(|| request_id(headers)).flatten()
+/// Returns the line of `X-Forwarded-Host` that holds the host ([`first_value`]).
+pub(super) fn host_line(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get_all(FORWARDED_HOST).iter().find(|line| first_value(line).is_some())
 }
 
 /// Returns the id of a request whose headers are the app's already.
@@ -127,18 +129,23 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(REQUEST_ID).map(HeaderValue::as_bytes)
 }
 
-/// Returns the host that the client asked for: what a trusted peer says it was, otherwise `host`, the authority of the
-/// request itself.
+/// Returns the host that the client asked for: the one that a trusted peer states, otherwise `host`, the authority of
+/// the request itself.
 pub(super) fn host(settings: &Forwarded, peer: SocketAddr, headers: &HeaderMap, host: &HeaderValue) -> HeaderValue {
-    let told = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
-    told.unwrap_or_else(|| host.clone())
+    let sent = trusts(settings, peer.ip()).then(|| single(headers, &FORWARDED_HOST)).flatten();
+    sent.unwrap_or_else(|| host.clone())
 }
 
 /// Writes into `headers` where the request comes from and what it asked for. An untrusted `peer` is the client: its own
 /// claims are replaced, and the fields of `forwarded.strip` removed. A trusted one is another proxy: its address is added to
-/// the lists (`X-Forwarded-For`, `Forwarded`), and what it says in the fields that have one value stands. `host` is the
+/// the lists (`X-Forwarded-For`, `Forwarded`), and its fields that have one value stand. `host` is the
 /// authority of the request.
-pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue, peer: &Peer) {
+pub(super) fn set_forwarding_fields(
+    policy: &ForwardingPolicy,
+    headers: &mut HeaderMap,
+    host: &HeaderValue,
+    peer: &Peer,
+) {
     // Rather than grow for one field after another.
     headers.reserve(OWN_FIELDS);
     // A v4 client of a dual-stack listener is a v4 client.
@@ -150,7 +157,7 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
         let asked_for = settle(headers, FORWARDED_HOST, || host.clone());
         settle(headers, FORWARDED_PORT, || port(&asked_for, &scheme));
         settle(headers, REAL_IP, || address_value(client));
-        append(headers, FORWARDED_FOR, peer.told().as_bytes());
+        append(headers, FORWARDED_FOR, peer.address_value().as_bytes());
     } else {
         // Without TLS every connection comes from a trusted proxy, and where a PROXY header names a client behind that,
         // the proxy still decides on the scheme: only it knows whether the client uses TLS.
@@ -161,7 +168,7 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
         headers.insert(FORWARDED_PROTO, scheme);
         headers.insert(FORWARDED_HOST, host.clone());
         headers.insert(FORWARDED_PORT, port);
-        let address = peer.told();
+        let address = peer.address_value();
         headers.insert(REAL_IP, address.clone());
         headers.insert(FORWARDED_FOR, address.clone());
     }
@@ -172,12 +179,12 @@ pub(super) fn tell(policy: &Policy, headers: &mut HeaderMap, host: &HeaderValue,
 }
 
 /// Removes the fields by which an app might take the client for another one.
-fn strip(policy: &Policy, headers: &mut HeaderMap, peer: SocketAddr) {
+fn strip(policy: &ForwardingPolicy, headers: &mut HeaderMap, peer: SocketAddr) {
     let removed: Vec<HeaderName> = headers.keys().filter(|name| policy.removes(name)).cloned().collect();
     for name in &removed {
         headers.remove(name);
         if !CLAIMS.contains(name) {
-            FIRST_STRIPPED.call_once(|| lines::header_stripped(peer, name.as_str()));
+            FIRST_STRIPPED.call_once(|| log_events::header_stripped(peer, name.as_str()));
         }
     }
 }
@@ -196,24 +203,22 @@ fn single(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 
 /// The bytes of that value.
 fn first<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let lines = headers.get_all(name).iter();
-    let mut values = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    values.find(|value| !value.is_empty())
+    headers.get_all(name).iter().find_map(first_value)
+}
+
+/// Returns the first value of a line that holds a list; empty elements count for nothing (RFC 9110 §5.6.1.2).
+pub(super) fn first_value(line: &HeaderValue) -> Option<&[u8]> {
+    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).find(|value| !value.is_empty())
 }
 
 /// The port that the client asked for: that of `host`, or the one that its scheme implies.
 fn port(host: &HeaderValue, scheme: &HeaderValue) -> HeaderValue {
-    let named = match Plain::read(host.as_bytes()) {
+    let named = match PlainAuthority::read(host.as_bytes()) {
         Some(plain) => plain.port,
         None => Authority::try_from(host.as_bytes()).ok().and_then(|authority| authority.port_u16()),
     };
     let implied = || HeaderValue::from_static(if scheme == "http" { "80" } else { "443" });
     named.map_or_else(implied, HeaderValue::from)
-}
-
-/// An address as a field value.
-pub(super) fn address_value(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII")
 }
 
 fn trusts(settings: &Forwarded, address: IpAddr) -> bool {
@@ -256,7 +261,7 @@ fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> Vec<u8> {
     element
 }
 
-/// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
+/// Returns whether `byte` may stand in a token (RFC 9110 §5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -295,12 +300,12 @@ mod tests {
         headers
     }
 
-    /// What the app is told of a request with `fields` from `peer`, without its id.
-    fn told(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    /// The fields that the app gets with a request with `fields` from `peer`, without its id.
+    fn sent(rfc7239: bool, peer: &str, host: &'static str, fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let tls = TlsFacts { version: "1.3", group: None, protocol: Protocol::H1, server_name: None, client: None };
         let peer = Peer { tls: Some(tls), ..Peer::at(peer.parse().expect(peer)) };
         let mut headers = map(fields);
-        tell(&settings(rfc7239).into(), &mut headers, &HeaderValue::from_static(host), &peer);
+        set_forwarding_fields(&settings(rfc7239).into(), &mut headers, &HeaderValue::from_static(host), &peer);
         assert!(headers.remove(REQUEST_ID).is_some(), "every request has an id");
         headers
     }
@@ -325,11 +330,11 @@ mod tests {
             ("x-forwarded-client-cert", "Hash=1"),
             ("forwarded", "for=198.51.100.1;proto=http"),
         ];
-        assert_eq!(told(false, "[::ffff:10.1.2.3]:9", "app.example", CLAIMED), map(&expected));
+        assert_eq!(sent(false, "[::ffff:10.1.2.3]:9", "app.example", CLAIMED), map(&expected));
         let mut with_rfc7239 = map(&expected);
         let forwarded = "for=198.51.100.1;proto=http, for=10.1.2.3;host=app.example;proto=https";
         with_rfc7239.insert(FORWARDED, HeaderValue::from_static(forwarded));
-        assert_eq!(told(true, "10.1.2.3:9", "app.example", CLAIMED), with_rfc7239);
+        assert_eq!(sent(true, "10.1.2.3:9", "app.example", CLAIMED), with_rfc7239);
     }
 
     #[test]
@@ -341,15 +346,15 @@ mod tests {
             ("x-forwarded-port", "443"),
             ("x-real-ip", "192.0.2.7"),
         ]);
-        assert_eq!(told(false, "192.0.2.7:9", "app.example", CLAIMED), expected);
+        assert_eq!(sent(false, "192.0.2.7:9", "app.example", CLAIMED), expected);
         expected.insert(FORWARDED, HeaderValue::from_static("for=192.0.2.7;host=app.example;proto=https"));
-        assert_eq!(told(true, "192.0.2.7:9", "app.example", CLAIMED), expected);
+        assert_eq!(sent(true, "192.0.2.7:9", "app.example", CLAIMED), expected);
     }
 
     #[test]
     fn fields_of_one_value_have_one() {
         let of = |name: &'static str, fields: &[(&'static str, &'static str)]| {
-            let headers = told(false, "10.1.2.3:9", "app.example:8443", fields);
+            let headers = sent(false, "10.1.2.3:9", "app.example:8443", fields);
             let mut values = headers.get_all(name).iter();
             let first = values.next().map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(values.next(), None, "{name} has one line");
@@ -384,7 +389,7 @@ mod tests {
             ("x-forwarded-prefix", "/admin"),
         ];
         let told_by = |peer| {
-            let headers = told(false, peer, "app.example", &claims);
+            let headers = sent(false, peer, "app.example", &claims);
             claims.iter().filter(|(name, _)| headers.contains_key(*name)).count()
         };
         assert_eq!(told_by("192.0.2.7:9"), 0);
@@ -392,7 +397,7 @@ mod tests {
         let none = Forwarded { strip: Vec::new(), ..settings(false) };
         let mut headers = map(&claims);
         let peer = Peer::at("192.0.2.7:9".parse().unwrap());
-        tell(&none.into(), &mut headers, &HeaderValue::from_static("a"), &peer);
+        set_forwarding_fields(&none.into(), &mut headers, &HeaderValue::from_static("a"), &peer);
         assert!(claims.iter().all(|(name, _)| headers.contains_key(*name)), "{headers:?}");
     }
 
@@ -401,9 +406,9 @@ mod tests {
         let host = |peer: &str, fields: &[(&'static str, &'static str)]| {
             host(&settings(false), peer.parse().unwrap(), &map(fields), &HeaderValue::from_static("app.internal"))
         };
-        let told = [("x-forwarded-host", "app.example")];
-        assert_eq!(host("10.0.0.1:9", &told), "app.example");
-        assert_eq!(host("192.0.2.7:9", &told), "app.internal");
+        let sent = [("x-forwarded-host", "app.example")];
+        assert_eq!(host("10.0.0.1:9", &sent), "app.example");
+        assert_eq!(host("192.0.2.7:9", &sent), "app.internal");
         assert_eq!(host("10.0.0.1:9", &[]), "app.internal");
     }
 
@@ -411,7 +416,7 @@ mod tests {
     fn without_tls_the_scheme_is_the_one_that_the_proxy_states() {
         let scheme = |peer: &str, fields: &[(&'static str, &'static str)]| {
             let mut headers = map(fields);
-            tell(
+            set_forwarding_fields(
                 &settings(false).into(),
                 &mut headers,
                 &HeaderValue::from_static("a"),
@@ -420,45 +425,31 @@ mod tests {
             let field = |name: &str| headers[name].to_str().unwrap().to_owned();
             (field("x-forwarded-proto"), field("x-forwarded-for"), field("x-forwarded-port"))
         };
-        let told = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
+        let sent = [("x-forwarded-proto", "https"), ("x-forwarded-for", "198.51.100.1")];
         let expected = |proto: &str, addresses: &str, port: &str| (proto.into(), addresses.into(), port.into());
-        assert_eq!(scheme("10.0.0.1:9", &told), expected("https", "198.51.100.1, 10.0.0.1", "443"));
+        assert_eq!(scheme("10.0.0.1:9", &sent), expected("https", "198.51.100.1, 10.0.0.1", "443"));
         // The address of a PROXY header, which stands for the client.
-        assert_eq!(scheme("192.0.2.7:9", &told), expected("https", "192.0.2.7", "443"));
+        assert_eq!(scheme("192.0.2.7:9", &sent), expected("https", "192.0.2.7", "443"));
         assert_eq!(scheme("10.0.0.1:9", &[]), expected("http", "10.0.0.1", "80"));
-    }
-
-    #[test]
-    fn what_needs_no_parser_is_read_as_the_parser_reads_it() {
-        for text in ["app.example", "APP-1.example:8443", "192.0.2.1:65535", "a:0", "a:00080", "-", "..", "1:1"] {
-            let parsed = Authority::try_from(text).expect(text);
-            assert_eq!(Plain::read(text.as_bytes()), Some(Plain { port: parsed.port_u16() }), "{text}");
-            assert!(text.starts_with(parsed.host()) && !parsed.host().is_empty(), "{text}");
-        }
-        for text in
-            ["", ":80", "a:", "a:65536", "a:123456", "a:+1", "a:b", "u@a", "[::1]:80", "a:1:2", "a_b", "a/", "ä"]
-        {
-            assert_eq!(Plain::read(text.as_bytes()), None, "{text} takes the parser");
-        }
     }
 
     #[test]
     fn each_field_that_is_removed_is_found_by_its_shape() {
         let long = "x-".repeat(40);
         let strip = vec![long.as_str().into(), "a".into(), "0-digit".into()];
-        let policy = Policy::from(Forwarded { strip, ..Forwarded::default() });
+        let policy = ForwardingPolicy::from(Forwarded { strip, ..Forwarded::default() });
         let removed = [long.as_str(), "a", "0-digit"].map(|name| name.parse::<HeaderName>().expect(name));
         assert!(removed.iter().chain(&CLAIMS).all(|name| policy.removes(name)));
         for name in ["b", "host", "user-agent", "x-real-ix", "1-digit"] {
             assert!(!policy.removes(&HeaderName::from_static(name)), "{name}");
         }
-        let policy = Policy::from(Forwarded::default());
+        let policy = ForwardingPolicy::from(Forwarded::default());
         assert!(IDENTITY_FIELDS.iter().all(|name| policy.removes(&HeaderName::from_static(name))));
     }
 
     #[test]
     fn forwarded_quotes_what_is_no_token() {
-        let forwarded = |peer, host| told(true, peer, host, &[])[FORWARDED].clone();
+        let forwarded = |peer, host| sent(true, peer, host, &[])[FORWARDED].clone();
         assert_eq!(forwarded("[2001:db8::1]:9", "a:8443"), r#"for="[2001:db8::1]";host="a:8443";proto=https"#);
         assert_eq!(forwarded("192.0.2.7:9", r#"a";by=x\"#), r#"for=192.0.2.7;host="a\";by=x\\";proto=https"#);
         assert_eq!(forwarded("192.0.2.7:9", ""), r#"for=192.0.2.7;host="";proto=https"#);
@@ -469,7 +460,7 @@ mod tests {
         let id = |peer: &str| {
             let mut headers = map(&[("x-request-id", "abc")]);
             let peer = Peer::at(peer.parse().expect(peer));
-            tell(&settings(false).into(), &mut headers, &HeaderValue::from_static("a"), &peer);
+            set_forwarding_fields(&settings(false).into(), &mut headers, &HeaderValue::from_static("a"), &peer);
             headers[REQUEST_ID].clone()
         };
         assert_eq!(id("10.0.0.1:9"), "abc");

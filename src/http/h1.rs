@@ -2,17 +2,21 @@
 //!
 //! hyper knows one timeout for the head of a request and for the wait before it, keeps its buffers for as long as the
 //! connection lives, and looks for the end of the connection only while its read buffer is empty. So its stream reports
-//! how far the requests are ([`Turns`]) and watches for that end ([`Io`]), this module has the clock, and a connection
+//! how far the requests are ([`RequestProgress`]) and watches for that end ([`Io`]), this module has the clock, and a connection
 //! that is idle is taken out of hyper ([`parked`]) until its next byte arrives. What hyper reads otherwise than other
 //! servers do is found in the bytes before it reads them ([`framing`]).
 
+mod bad_head;
+mod builder;
 mod framing;
-mod io;
+pub(super) mod io;
 mod parked;
+mod pending_upgrade;
 mod reader;
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
@@ -22,28 +26,39 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{Connection, Edge, Fate, Peer, answer, head_timeout, linger, server, target};
+use super::connection::ClientConnection;
+use super::edge::Edge;
+use super::handle::handle;
+use super::peer::Peer;
+use super::response::{Handled, ProxyResponse};
+use super::{lingering_close, target};
 use crate::config::EdgeLimits;
 use crate::relay::{Held, Leg};
 use crate::suspension::{Deadline, Expiry};
-use crate::upgrade;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::{CROWD, Upload};
-pub(super) use io::Turn;
-use io::{Io, Phase, TrackedBody, Turns, Unread};
-use reader::Reader;
+pub(crate) use bad_head::{reject_head, reject_late_head};
+pub(crate) use builder::http1_builder;
+use io::{Io, RequestPhase, RequestProgress, TrackedBody, UnreadByHyper};
+use pending_upgrade::PendingUpgrade;
+use reader::ResponseRate;
 
-/// How long an idle connection stays in hyper: requests that follow one another closely find it there.
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::http";
+
+/// Time that an idle connection stays in hyper: requests that follow one another closely find it there.
 const PARK_AFTER: Duration = Duration::from_millis(200);
 
 /// Bytes that the kernel takes beyond a client's window, on a worker with [`CROWD`] tasks: slow readers otherwise fill its
 /// memory for TCP (`net.ipv4.tcp_mem`). Quick ones cost some CPU time with the limit.
 const UNSENT: u32 = 128 * 1024;
 
-/// How often a connection with a request under way is looked at, lest its clock be set with each request.
+/// Time between two looks at a connection with a request under way, so that its clock is not set with each request.
 const BUSY_LOOK: Duration = Duration::from_secs(10);
 
 /// Serves one client connection until it closes or has become a WebSocket; while it is idle, in another task.
@@ -53,8 +68,8 @@ pub(super) async fn serve<C: Leg + Send + 'static>(mut stream: C, peer: Peer, ed
     run(stream, Bytes::new(), peer, edge).await;
 }
 
-/// As [`serve`] for a connection that was parked, from which `first` was read. Boxed: the two tasks of a connection start
-/// one another.
+/// Serves a connection that was parked, as [`serve`] does, from which `first` was read. Boxed: the two tasks of a
+/// connection start one another.
 fn resume<C: Leg + Send + 'static>(
     stream: C,
     first: Bytes,
@@ -65,24 +80,25 @@ fn resume<C: Leg + Send + 'static>(
 }
 
 async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, edge: Arc<Edge>) {
-    let mut unread = Unread::new(first, edge.rules().limits.header_bytes);
-    let turns = Arc::new(Turns::new());
+    let mut unread = UnreadByHyper::new(first, edge.rules().limits.header_bytes);
+    let turns = Arc::new(RequestProgress::new());
     if edge.tracker.len() > CROWD {
         stream.limit_unsent(Some(UNSENT));
     }
     let (idle, keep_alive) = loop {
         let limits = edge.rules().limits;
-        let latest = Arc::new(Mutex::new(Connection::new(peer.clone(), Arc::clone(&edge))));
+        let latest = Mutex::new(ClientConnection::new(peer.clone(), Arc::clone(&edge)));
+        let upgrade = PendingUpgrade::default();
         let service = service_fn(|request| {
-            let (connection, turns) = (Connection::at_next_request(&latest), Arc::clone(&turns));
-            exchange(connection, turns, request)
+            let (connection, turns) = (ClientConnection::at_next_request(&latest), Arc::clone(&turns));
+            exchange(connection, turns, &upgrade, request)
         });
-        let reader = Reader::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
+        let reader = ResponseRate::new(limits.write_stall, Held::new(edge.metrics.memory()), limits.memory);
         let io = TokioIo::new(Io::new(stream, unread, Arc::clone(&turns), reader));
-        let mut http = server(&limits).serve_connection(io, service).with_upgrades();
+        let mut http = http1_builder(&limits).serve_connection(io, service).with_upgrades();
         let mut clock = Clock::new(&limits);
         let ended = {
-            let mut parting = pin!(edge.parting());
+            let mut parting = pin!(edge.closing());
             let (mut is_parting, mut is_shut) = (false, false);
             // The task that is woken at the drain. (No budget of the task keeps it from being registered.)
             let mut woken: Option<Waker> = None;
@@ -107,10 +123,9 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
             })
             .await
         };
-        let connection = Connection::at_next_request(&latest);
-        let fate = connection.swap_fate(Fate::Http);
         let Some(parts) = http.into_parts() else {
-            return switched::<C>(fate, &connection).await;
+            // A request offered an upgrade.
+            return upgrade.finish::<C>(&edge).await;
         };
         let (io, rest) = parts.io.into_inner().into_parts();
         // An empty line before a request is no part of it (RFC 9112 §2.2).
@@ -118,11 +133,11 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
         let read = &parts.read_buf[blank..];
         stream = io;
         match ended {
-            Ended::Http(Ok(())) => return linger::close(&mut stream).await,
-            Ended::Http(Err(error)) => return connection.failed(&error, read, &mut stream).await,
-            Ended::LateHead if read.is_empty() => return linger::close(&mut stream).await,
+            Ended::Http(Ok(())) => return lingering_close::close(&mut stream).await,
+            Ended::Http(Err(error)) => return failed(&error, read, &mut stream, peer.address, &edge.metrics).await,
+            Ended::LateHead if read.is_empty() => return lingering_close::close(&mut stream).await,
             Ended::LateHead => {
-                return linger::close_with(&mut stream, head_timeout(peer.address, &edge.metrics)).await;
+                return lingering_close::close_with(&mut stream, reject_late_head(peer.address, &edge.metrics)).await;
             }
             Ended::Idle(since) if read.is_empty() && rest.is_empty() => break (since, limits.keep_alive),
             // The beginning of a request arrived together with the one before it.
@@ -132,10 +147,10 @@ async fn run<C: Leg + Send + 'static>(mut stream: C, first: Bytes, peer: Peer, e
             }
         }
     };
-    edge.tracker.spawn(parked::wait(stream, peer, Arc::clone(&edge), Deadline::since(idle, keep_alive)));
+    edge.tracker.spawn(parked::wait(stream, peer, Arc::clone(&edge), Deadline::since(idle, keep_alive), resume));
 }
 
-/// How hyper's part in a connection ended, for the time being or for good.
+/// The end of hyper's part in a connection, for the time being or for good.
 #[derive(Debug)]
 enum Ended {
     /// By itself.
@@ -148,44 +163,38 @@ enum Ended {
 
 /// One request and its response.
 async fn exchange(
-    connection: Arc<Connection>,
-    turns: Arc<Turns>,
+    connection: Arc<ClientConnection>,
+    turns: Arc<RequestProgress>,
+    upgrade: &PendingUpgrade,
     mut request: Request<Incoming>,
-) -> Result<hyper::Response<super::Reply>, Infallible> {
+) -> Result<Response<ProxyResponse>, Infallible> {
     if let Some(sent) = turns.begin() {
         target::note(&mut request, sent);
     }
-    let client = request.extensions_mut().remove::<OnUpgrade>();
+    if let Some(stream) = request.extensions_mut().remove::<OnUpgrade>() {
+        upgrade.offer(stream);
+    }
     let request = request.map(|body| {
         if body.is_end_stream() { Upload::default() } else { Upload::new(TrackedBody::new(body, Arc::clone(&turns))) }
     });
-    let response = answer(&connection, request, client).await;
-    let stays = response.status() != StatusCode::SWITCHING_PROTOCOLS;
-    Ok(response.map(|reply| reply.in_turn(turns.answer(stays))))
+    Ok(match handle(&connection, request).await {
+        Handled::Response(response) => response.map(|reply| reply.in_turn(turns.answer(true))),
+        Handled::Session(accepted, session) => {
+            upgrade.accept(session);
+            accepted.map(|()| ProxyResponse::empty().in_turn(turns.answer(false)))
+        }
+    })
 }
 
-/// What follows where hyper has parted with the stream, rather than close it, because a request offered an upgrade.
-async fn switched<C: Leg + Send + 'static>(fate: Fate, connection: &Connection) {
-    match fate {
-        Fate::Switched(client, prepared) => {
-            if let Some((stream, early)) = regain::<C>(client).await {
-                connection.edge.sessions.start(stream, early, *prepared);
-            }
+/// Ends a connection whose HTTP went wrong, of which hyper has left `unread`.
+async fn failed<C: Leg>(error: &hyper::Error, unread: &[u8], stream: &mut C, client: SocketAddr, metrics: &Metrics) {
+    match reject_head(error, unread, client, metrics) {
+        Some(answer) => lingering_close::close_with(stream, answer).await,
+        None => {
+            let (address, port) = log_events::client(client);
+            tracing::debug!(target: TARGET, { client.address = address, client.port = port, error = %Chain(&error) }, "http.connection");
         }
-        Fate::Asked(client) => {
-            if let Some((mut stream, _)) = regain::<C>(client).await {
-                linger::close(&mut stream).await;
-            }
-        }
-        Fate::Http | Fate::Bridged(_) => {}
     }
-}
-
-/// The stream out of hyper, with the bytes that were read too early.
-async fn regain<C: Leg + Send + 'static>(client: OnUpgrade) -> Option<(C, Bytes)> {
-    let (io, early) = upgrade::regain::<Io<C>>(client).await?;
-    let (stream, rest) = io.into_parts();
-    Some((stream, rest.into_bytes(&early)))
 }
 
 /// The clock of a connection in hyper. It is set lazily: it fires early rather than be set with each request.
@@ -193,7 +202,7 @@ struct Clock {
     header_read: Duration,
     idle: Duration,
     expiry: Expiry,
-    /// When it fires, if the process is not paused: to be compared without a look at the record of pauses.
+    /// The instant at which it fires, if the process is not paused: to be compared without a look at the record of pauses.
     fires: Instant,
 }
 
@@ -211,11 +220,11 @@ impl Clock {
 
     /// Completes when a head is late or, if it `may_park`, the connection has been idle; to be polled after hyper, which
     /// reads what has arrived.
-    fn poll(&mut self, cx: &mut Context<'_>, turns: &Turns, may_park: impl Fn() -> bool) -> Poll<Ended> {
+    fn poll(&mut self, cx: &mut Context<'_>, turns: &RequestProgress, may_park: impl Fn() -> bool) -> Poll<Ended> {
         loop {
             let due = match turns.waiting() {
-                Some(Phase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
-                Some(Phase::Idle { since }) if may_park() => Some((since, self.idle, Ended::Idle(since))),
+                Some(RequestPhase::Head { since }) => Some((since, self.header_read, Ended::LateHead)),
+                Some(RequestPhase::Idle { since }) if may_park() => Some((since, self.idle, Ended::Idle(since))),
                 _ => None,
             };
             if let Some((since, limit, _)) = due

@@ -7,20 +7,20 @@
 mod egress;
 mod exchange;
 mod frame;
-mod frames;
-mod guard;
+mod frame_guard;
+mod frame_limits;
 mod heartbeats;
 mod hpack;
 mod huffman;
-mod inflow;
 mod keepalive;
 mod leg;
 mod outgoing;
+mod shared_io;
+mod stream_receiver;
 mod streams;
 mod targets;
 mod tolerance;
 mod turns;
-mod wire;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -35,25 +35,28 @@ use hyper::Request;
 use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Connection, Edge, Peer, linger, target};
+use super::connection::ClientConnection;
+use super::edge::Edge;
+use super::peer::Peer;
+use super::{lingering_close, target};
 use crate::config::{EdgeLimits, Http2};
 use crate::relay::{Held, Leg};
 use crate::suspension::timeout;
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use exchange::Exchange;
-use frames::{Fault, Frames};
-pub use guard::FrameGuard;
-use inflow::Inflows;
-use keepalive::{Finding, KeepAlive};
-use streams::Kind;
-use wire::{Found, Wire};
+pub use frame_guard::FrameGuard;
+use frame_limits::{ConnectionError, Frames};
+use keepalive::{ClockFinding, KeepAlive};
+use shared_io::{ReadEvidence, SharedIo};
+use stream_receiver::Inflows;
+use streams::StreamKind;
 
-/// What one stream may send ahead of its use (RFC 9113 §5.2). The window of the connection is that of all streams
-/// together: one that nobody reads holds up no other.
+/// Bytes that one stream may send ahead of their use (RFC 9113 §5.2). The window of the connection is that of all streams
+/// together: a stream that is not read holds up no other.
 const STREAM_WINDOW: u32 = 128 * 1024;
 
 /// The library ends a connection when the unread DATA frames under 256 bytes lack more than this to be of that size.
-/// Streams take what is theirs long before (see [`wire`]).
+/// Streams take what is theirs long before (see [`shared_io`]).
 const DATA_FRAME_BUDGET: usize = 4 * 1024 * 1024;
 
 /// Bytes of one stream that the library holds for a connection that takes none.
@@ -64,17 +67,17 @@ const SEND_BUFFER: usize = 64 * 1024;
 const CANCELLED_MOST: usize = 100_000;
 
 /// A connection with WebSockets is ended after so many times the losses that another one is (`limits.resets`).
-const PATIENCE: u32 = 10;
+const HANDSHAKE_TIMEOUT_FACTOR: u32 = 10;
 
-/// What a header field counts for beyond its bytes (RFC 9113 §6.5.2).
+/// Bytes that a header field counts for beyond its own (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
-/// How long a connection that ends may take to say so.
+/// Time in which a connection that ends must have sent its GOAWAY.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// Serves one client connection until it closes. Every stream is a task of its own.
 pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: Arc<Edge>) {
-    let mut wire = Wire::new(stream, Instant::now());
+    let mut wire = SharedIo::new(stream, Instant::now());
     let rules = edge.rules();
     let (limits, http2) = (rules.limits, rules.http2);
     drop(rules);
@@ -85,7 +88,7 @@ pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: 
             poll_fn(|cx| driver.poll(cx)).await
         }
         Ok(Err(error)) => Ended::of(&error),
-        Err(_) => Ended::Refused(Fault { word: "header_timeout", code: Reason::NO_ERROR }),
+        Err(_) => Ended::Refused(ConnectionError { word: "header_timeout", code: Reason::NO_ERROR }),
     };
     if let Ended::Refused(fault) = ended {
         report(&edge, &peer, fault);
@@ -94,14 +97,14 @@ pub(super) async fn serve<C: Leg + Send + 'static>(stream: C, peer: Peer, edge: 
     if ended == Ended::Dead {
         wire.abort_on_drop();
     } else {
-        linger::close(&mut wire).await;
+        lingering_close::close(&mut wire).await;
     }
 }
 
-/// Reports that a client is told to go away, and why.
-fn report(edge: &Edge, peer: &Peer, Fault { word, code }: Fault) {
+/// Reports a GOAWAY and its reason.
+fn report(edge: &Edge, peer: &Peer, ConnectionError { word, code }: ConnectionError) {
     edge.metrics.goaway(word);
-    lines::h2_goaway(peer.address, word, code.into());
+    log_events::h2_goaway(peer.address, word, code.into());
 }
 
 /// Streams of both kinds that one connection may have open at once.
@@ -130,48 +133,48 @@ fn library(limits: &EdgeLimits, http2: Http2) -> server::Builder {
     builder
 }
 
-/// How a connection came to its end.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// One of the two said so, or it broke.
+    /// Either side closed it, or it broke.
     Closed,
     /// The client did not answer, not even to the end of the connection.
     Dead,
     /// By the proxy, for what the client did.
-    Refused(Fault),
+    Refused(ConnectionError),
 }
 
 impl Ended {
     fn of(error: &h2::Error) -> Self {
         match error.reason() {
-            Some(code) if error.is_library() && code != Reason::NO_ERROR => Self::Refused(Fault::of(code)),
+            Some(code) if error.is_library() && code != Reason::NO_ERROR => Self::Refused(ConnectionError::of(code)),
             _ => Self::Closed,
         }
     }
 }
 
 struct Driver<C: Leg> {
-    connection: server::Connection<Wire<C>, Bytes>,
-    wire: Wire<C>,
+    connection: server::Connection<SharedIo<C>, Bytes>,
+    wire: SharedIo<C>,
     peer: Peer,
     edge: Arc<Edge>,
     inflows: Inflows,
     keepalive: KeepAlive,
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    /// Why the connection is being ended.
-    refused: Option<Fault>,
+    /// The fault for which the connection is being ended.
+    refused: Option<ConnectionError>,
     /// Set once new streams are refused because of too many losses.
     is_closed_to_new: bool,
-    /// As they were when the connection began: its SETTINGS told the client.
+    /// The limits at the beginning of the connection: its SETTINGS have stated them to the client.
     limits: EdgeLimits,
-    /// What the connection holds for its client, beside what its sessions count.
+    /// Bytes that the connection holds for its client, beside those that its sessions count.
     held: Held,
 }
 
 impl<C: Leg + Send + 'static> Driver<C> {
     fn new(
-        mut connection: server::Connection<Wire<C>, Bytes>,
-        wire: Wire<C>,
+        mut connection: server::Connection<SharedIo<C>, Bytes>,
+        wire: SharedIo<C>,
         peer: Peer,
         edge: Arc<Edge>,
         limits: EdgeLimits,
@@ -181,7 +184,7 @@ impl<C: Leg + Send + 'static> Driver<C> {
         let draining = Some(Box::pin(edge.draining.clone().cancelled_owned()));
         wire.cork();
         // Each stream gets a copy of the peer, with this in it.
-        let _ = peer.told();
+        let _ = peer.address_value();
         let inflows = Inflows::default();
         let held = Held::new(edge.metrics.memory());
         Self {
@@ -223,9 +226,9 @@ impl<C: Leg + Send + 'static> Driver<C> {
         }
         let finding = self.keepalive.poll(cx, &mut self.wire, self.connection.has_streams());
         match finding {
-            Finding::Nothing => Poll::Pending,
-            Finding::Dead { death, all } => {
-                let (address, port) = lines::client(self.peer.address);
+            ClockFinding::Nothing => Poll::Pending,
+            ClockFinding::Dead { death, all } => {
+                let (address, port) = log_events::client(self.peer.address);
                 tracing::debug!(client.address = address, client.port = port, ?death, all, "http2.dead");
                 let wire = &self.wire;
                 self.inflows.bury(death, |stream| wire.streams(|streams| streams.is_off(stream)));
@@ -236,15 +239,15 @@ impl<C: Leg + Send + 'static> Driver<C> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Finding::OutOfTime if self.refused.is_some() => Poll::Ready(self.ended(None)),
-            Finding::OutOfTime => Poll::Ready(Ended::Dead),
-            Finding::Idle => {
+            ClockFinding::OutOfTime if self.refused.is_some() => Poll::Ready(self.ended(None)),
+            ClockFinding::OutOfTime => Poll::Ready(Ended::Dead),
+            ClockFinding::Idle => {
                 self.connection.graceful_shutdown();
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Finding::SlowHead => {
-                self.refuse(Fault { word: "header_timeout", code: Reason::ENHANCE_YOUR_CALM });
+            ClockFinding::SlowHead => {
+                self.refuse(ConnectionError { word: "header_timeout", code: Reason::ENHANCE_YOUR_CALM });
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -260,19 +263,21 @@ impl<C: Leg + Send + 'static> Driver<C> {
             return respond.send_reset(Reason::PROTOCOL_ERROR);
         }
         let (open, most) = match kind {
-            Kind::Plain => (self.wire.streams(|streams| streams.open_of(kind)), self.limits.streams),
-            Kind::WebSocket => (self.wire.streams(|streams| streams.open_of(kind)), self.limits.websocket_streams),
+            StreamKind::Plain => (self.wire.streams(|streams| streams.open_of(kind)), self.limits.streams),
+            StreamKind::WebSocket => {
+                (self.wire.streams(|streams| streams.open_of(kind)), self.limits.websocket_streams)
+            }
         };
         if self.is_closed_to_new || open >= most {
-            if kind == Kind::WebSocket {
+            if kind == StreamKind::WebSocket {
                 self.edge.metrics.rejected("streams");
             }
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
-        let counted = (kind == Kind::Plain).then(|| Held::new(self.edge.metrics.memory()));
+        let counted = (kind == StreamKind::Plain).then(|| Held::new(self.edge.metrics.memory()));
         let (request, inflow) = exchange::parts(request, counted);
         self.inflows.add(&inflow);
-        let connection = Connection::new(self.peer.clone(), Arc::clone(&self.edge));
+        let connection = ClientConnection::new(self.peer.clone(), Arc::clone(&self.edge));
         let entry = self.wire.enter(respond.stream_id().into(), kind);
         let exchange = Exchange { connection, entry, respond, inflow };
         // Boxed: on its way into a task a future is moved about, and this one is large.
@@ -287,9 +292,9 @@ impl<C: Leg + Send + 'static> Driver<C> {
     /// Ends the connection for what the client has done, if it is to be ended. Returns whether there is more to do for it.
     ///
     /// Too many losses end a connection; one with WebSockets is kept for these, and for what else is under way, until
-    /// there are [`PATIENCE`] times as many.
+    /// there are [`HANDSHAKE_TIMEOUT_FACTOR`] times as many.
     fn is_refused_now(&mut self) -> bool {
-        let Found { fault, malformed, touched, losses, websockets, held } = self.wire.found();
+        let ReadEvidence { fault, malformed, touched, losses, websockets, held } = self.wire.found();
         self.held.set(0, held);
         for stream in touched {
             self.inflows.count(stream);
@@ -304,33 +309,33 @@ impl<C: Leg + Send + 'static> Driver<C> {
             self.refuse(fault);
             return true;
         }
-        let is_kept = websockets > 0 && losses <= self.limits.resets.saturating_mul(PATIENCE);
+        let is_kept = websockets > 0 && losses <= self.limits.resets.saturating_mul(HANDSHAKE_TIMEOUT_FACTOR);
         if losses <= self.limits.resets || is_kept && self.is_closed_to_new {
             return false;
         }
         if is_kept {
             self.is_closed_to_new = true;
-            report(&self.edge, &self.peer, Fault { word: "resets", code: Reason::NO_ERROR });
+            report(&self.edge, &self.peer, ConnectionError { word: "resets", code: Reason::NO_ERROR });
             self.connection.graceful_shutdown();
             self.keepalive.retire(Instant::now());
         } else {
-            self.refuse(Fault { word: "resets", code: Reason::ENHANCE_YOUR_CALM });
+            self.refuse(ConnectionError { word: "resets", code: Reason::ENHANCE_YOUR_CALM });
         }
         true
     }
 
-    fn refuse(&mut self, fault: Fault) {
+    fn refuse(&mut self, fault: ConnectionError) {
         self.refused = Some(fault);
         self.wire.frames(|frames| frames.stop(fault));
         self.connection.abrupt_shutdown(fault.code);
-        self.keepalive.part(Instant::now() + PARTING);
+        self.keepalive.close_after(Instant::now() + PARTING);
     }
 
     fn ended(&self, error: Option<h2::Error>) -> Ended {
         match (self.refused, error) {
             (Some(fault), _) => Ended::Refused(fault),
             (None, Some(error)) => {
-                let (address, port) = lines::client(self.peer.address);
+                let (address, port) = log_events::client(self.peer.address);
                 tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http2.connection");
                 Ended::of(&error)
             }

@@ -9,8 +9,12 @@ use hyper::header::{
     HOST, HeaderName, HeaderValue, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::forwarded::Policy;
-use super::{Peer, forwarded};
+use super::client_certificate::CLIENT_CERTIFICATE;
+use super::forwarded::{self, ForwardingPolicy};
+use super::peer::Peer;
+
+/// The largest Content-Length of a request; a signed number holds it too.
+pub(super) const CONTENT_LENGTH_MAX: u64 = i64::MAX as u64;
 
 /// Fields that concern one connection only (RFC 9110 §7.6.1) and end here whether `Connection` names them or not.
 /// `Trailer` is not among them: it announces fields that are passed on.
@@ -40,10 +44,8 @@ const HEADERS_ONLY: [HeaderName; 11] = [
     TRAILER,
 ];
 
-/// The session's name, for the app's own log lines; whoever else says one is lying.
+/// The session's id, for the app's own log lines; a client's field of this name is removed.
 pub(super) const CONNECTION_ID: HeaderName = HeaderName::from_static("x-pulsegate-connection-id");
-
-pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Removes what concerns the connection it came over, fields nominated by `Connection` included, and announcements of
 /// trailers that are not passed on. Returns the nominated fields, which are no trailers of the message either.
@@ -76,7 +78,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 }
 
 /// Removes from trailers what must not pass a proxy: fields of one connection (RFC 9110 §7.6.1), among them those
-/// `nominated` in the head of the message, fields that belong before a body, and what only a proxy says of a request.
+/// `nominated` in the head of the message, fields that belong before a body, and those that only a proxy sets.
 pub(super) fn clean_trailers(trailers: &mut HeaderMap, nominated: &[HeaderName]) {
     let refused: Vec<HeaderName> = trailers.keys().filter(|name| !is_trailer(name, nominated)).cloned().collect();
     for name in &refused {
@@ -115,8 +117,13 @@ fn is_trailer(name: &HeaderName, nominated: &[HeaderName]) -> bool {
 /// asked for.
 ///
 /// Returns the fields that `Connection` nominates.
-pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Peer, policy: &Policy) -> Vec<HeaderName> {
-    // As above: what is there is told by its length.
+pub(super) fn to_upstream(
+    headers: &mut HeaderMap,
+    host: HeaderValue,
+    peer: &Peer,
+    policy: &ForwardingPolicy,
+) -> Vec<HeaderName> {
+    // As above: the length of a name shows whether it may be one of these.
     let (mut trailers, mut has_id, mut expects) = (false, false, false);
     for name in headers.keys() {
         match name.as_str().len() {
@@ -139,7 +146,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, host: HeaderValue, peer: &Pee
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    forwarded::tell(policy, headers, &host, peer);
+    forwarded::set_forwarding_fields(policy, headers, &host, peer);
     if let Some(certificate) = peer.tls.as_ref().and_then(|tls| tls.client.as_ref()) {
         headers.insert(CLIENT_CERTIFICATE, certificate.forwarded());
     }
@@ -160,7 +167,7 @@ pub(super) fn frame(headers: &mut HeaderMap, body: &impl Body) {
     }
 }
 
-/// Whether one `Content-Length` states `length`, in digits without a zero in front.
+/// Returns whether one `Content-Length` states `length`, in digits without a zero in front.
 fn states(headers: &HeaderMap, length: u64) -> bool {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
     let (Some(mut digits), None) = (lines.next(), lines.next()) else { return false };
@@ -177,7 +184,7 @@ fn states(headers: &HeaderMap, length: u64) -> bool {
     false
 }
 
-/// As [`frame`], for a request: hyper believes that a GET has no body unless it is told.
+/// Frames a request as [`frame`] does: without a field that says otherwise hyper sends a GET without a body.
 pub(super) fn frame_request(headers: &mut HeaderMap, body: &impl Body) {
     frame(headers, body);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
@@ -190,7 +197,7 @@ pub(super) fn transport_security(max_age: Duration) -> HeaderValue {
     HeaderValue::try_from(format!("max-age={}", max_age.as_secs())).expect("digits are visible ASCII")
 }
 
-/// Whether `chunked` is all that was done to a body for its transfer. Another coding would have to be undone before
+/// Returns whether `chunked` is the only transfer coding of a body, if there is any. Another coding would have to be undone before
 /// the header that names it may be taken off.
 pub(super) fn at_most_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -326,8 +333,8 @@ mod tests {
         let peer = Peer { tls: Some(tls), ..peer() };
         let mut headers = map(&[("x-forwarded-client-cert", "Hash=0"), ("x-forwarded-client-cert", "Hash=1")]);
         to_upstream(&mut headers, HeaderValue::from_static("app.example"), &peer, &Forwarded::default().into());
-        let told: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
-        assert_eq!(told, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
+        let sent: Vec<_> = headers.get_all(CLIENT_CERTIFICATE).iter().collect();
+        assert_eq!(sent, [&*format!("Hash={};Subject=\"CN=ann\"", "07".repeat(32))]);
     }
 
     #[test]

@@ -7,10 +7,10 @@ use hyper::{Request, Response, StatusCode};
 
 use super::headers;
 
-/// Interim answers of one request that wait to be sent; an app that gives more at once is not heard.
+/// Interim answers of one request that wait to be sent; further ones of an app that sends more at once are dropped.
 const WAITING_MAX: usize = 16;
 
-/// What the app has said so far of one request, and the client has not heard.
+/// Interim answers of one request that the app has sent and the client has not got.
 #[derive(Debug, Default)]
 pub(super) struct Interim(Mutex<Waiting>);
 
@@ -21,18 +21,17 @@ struct Waiting {
 }
 
 impl Interim {
-    /// Collects what the app says before it answers `request`. A 100 is not among it: whether the body may come is
-    /// between the client and the proxy.
+    /// Collects the interim answers to `request`, except a 100: that is between the client and the proxy.
     pub(super) fn of<B>(request: &mut Request<B>) -> Arc<Self> {
         let interim = Arc::new(Self::default());
-        let heard = Arc::clone(&interim);
+        let received = Arc::clone(&interim);
         hyper::ext::on_informational(request, move |answer| {
             if answer.status() != StatusCode::CONTINUE {
                 let mut headers = answer.headers().clone();
                 headers::strip_hop_by_hop(&mut headers);
                 let mut own = Response::new(());
                 (*own.status_mut(), *own.headers_mut()) = (answer.status(), headers);
-                heard.add(own);
+                received.add(own);
             }
         });
         interim
@@ -48,7 +47,7 @@ impl Interim {
         }
     }
 
-    /// What waits, in the order in which it came; the task is woken when there is more.
+    /// Takes the answers that wait, in the order in which they came; the task is woken when there are more.
     pub(super) fn take(&self, cx: &Context<'_>) -> Vec<Response<()>> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !waiting.sender.as_ref().is_some_and(|sender| sender.will_wake(cx.waker())) {

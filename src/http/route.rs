@@ -1,4 +1,4 @@
-//! Which route a request takes.
+//! The route of a request.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ impl Routes {
     /// The route of a request for `path` on `host`, the authority that it names if any: of the routes for exactly this
     /// host, else of those for a wildcard that it falls under, else of those for any, the one with the longest prefix.
     ///
-    /// What goes to the app are the bytes that the client sent, and apps differ in how they read them: `//admin/x` and
+    /// The app gets the bytes that the client sent, and apps differ in how they read them: `//admin/x` and
     /// `/%61dmin/x` are `/admin/x` to some and something else to others. Where these readings lead to different routes,
-    /// the app's would be under another route's rules than it has: `None`. Of dot segments nobody knows where they lead:
+    /// the app's would be under another route's rules than it has: `None`. The target of dot segments is not known:
     /// they are `None` as soon as there are two routes to choose from. No client sends them (RFC 3986 §5.2.4).
     pub(super) fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Route>> {
         if let [only] = &*self.0 {
@@ -68,7 +68,7 @@ impl Routes {
     }
 }
 
-/// Whether there is one way to read `path`, but for its case: Express ignores that unless it is told otherwise.
+/// Returns whether there is one way to read `path`, except for its case, which Express ignores by default.
 fn is_plain(path: &str) -> bool {
     !path.contains(['%', '\\']) && !path.contains("//") && !path.contains("/.")
 }
@@ -111,14 +111,14 @@ fn behind_authority(path: &[u8]) -> &[u8] {
     &path[end..]
 }
 
-/// Whether there is a `.` or `..` between slashes. What a servlet container takes for the parameters of a segment, as in
-/// `..;x`, hides it from the proxy only.
+/// Returns whether there is a `.` or `..` between slashes. The parameters that a servlet container sees in a segment, as
+/// in `..;x`, hide it from the proxy only.
 fn has_dot_segment(loose: &[u8]) -> bool {
     let mut segments = loose.split(|byte| *byte == b'/');
     segments.any(|segment| matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b"..")))
 }
 
-/// Whether two routes are the same to whoever ignores case; the app then does not.
+/// Returns whether two routes differ in case alone: an app that has both does not ignore case.
 fn differ_in_case(one: &Route, other: &Route) -> bool {
     one.host == other.host && one.path.eq_ignore_ascii_case(&other.path)
 }
@@ -129,5 +129,4 @@ fn hexadecimal(high: u8, low: u8) -> Option<u8> {
 }
 
 #[cfg(test)]
-#[path = "route_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! What a request asks for, as its target was sent.
+//! The target of a request, as it was sent.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::upstream::RawTarget;
 #[derive(Clone, Copy, Debug)]
 struct Unfit;
 
-/// Notes that the target of `request` was sent as `raw`, where that says more than its URI does.
+/// Notes that the target of `request` was sent as `raw`, where that holds more than its URI does.
 pub(super) fn note<B>(request: &mut Request<B>, raw: Vec<u8>) {
     let is_for_all = request.method() == Method::OPTIONS;
     let raw = Bytes::from(raw);
@@ -59,7 +59,7 @@ pub(super) fn path<B>(request: &Request<B>) -> Cow<'_, str> {
     raw(request).map_or_else(|| request.uri().path().into(), |raw| String::from_utf8_lossy(raw.path()))
 }
 
-/// The query behind it.
+/// The query string.
 pub(super) fn query<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     match raw(request) {
         Some(raw) => raw.query().map(String::from_utf8_lossy),
@@ -67,7 +67,8 @@ pub(super) fn query<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn raw<B>(request: &Request<B>) -> Option<&RawTarget> {
+/// The target as it was sent, where the URI holds stand-ins for some of its bytes.
+pub(super) fn raw<B>(request: &Request<B>) -> Option<&RawTarget> {
     request.extensions().get()
 }
 

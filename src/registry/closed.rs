@@ -6,33 +6,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{ConnId, Live};
-use crate::relay::Ending;
-use crate::telemetry::lines;
+use super::live::Live;
+use crate::session::{ConnId, Ending, SessionFacts};
 
-/// How many closed sessions are kept unless it is said otherwise.
+/// The default number of closed sessions that are kept.
 pub const DEFAULT_KEPT: usize = 1000;
 
 /// A session that has closed.
 #[derive(Debug)]
-pub struct Closed {
-    /// Its name.
+pub struct ClosedSession {
+    /// Its id.
     pub id: ConnId,
-    /// Who it was with, and on which terms.
-    pub facts: Arc<lines::Session>,
-    /// When it opened.
+    /// Its facts.
+    pub facts: Arc<SessionFacts>,
+    /// The time at which it opened.
     pub opened_at: SystemTime,
-    /// When both its legs had closed.
+    /// The time at which both its legs had closed.
     pub closed_at: SystemTime,
     /// The same, on a clock that is never set.
     since: Instant,
-    /// How it ended.
+    /// Its end.
     pub ending: Ending,
-    /// How long its client had answered nobody's probe when the end was decided; `None`: it never has.
+    /// The time since its client's last answer to a probe when the end was decided; `None` without any.
     pub last_pong_ago: Option<Duration>,
 }
 
-impl Closed {
+impl ClosedSession {
     pub(super) fn new(live: &Live, ending: Ending) -> Self {
         Self {
             id: live.id,
@@ -45,43 +44,43 @@ impl Closed {
         }
     }
 
-    /// A session that opened and closed at these times.
+    /// Creates a session that opened and closed at these times.
     #[cfg(test)]
     pub(crate) fn of_times(live: &Live, ending: Ending, opened_at: SystemTime, closed_at: SystemTime) -> Self {
         Self { opened_at, closed_at, ..Self::new(live, ending) }
     }
 
-    /// Whether this session ended `time` ago at most, and `live` has the same client.
+    /// Returns whether this session ended at most `time` ago, and `live` has the same client.
     pub(super) fn was_of(&self, live: &Live, time: Duration) -> bool {
         self.since.elapsed() <= time && client(&self.facts) == client(&live.facts)
     }
 }
 
-/// What is known of a client from one session to the next.
-fn client(facts: &lines::Session) -> (IpAddr, Option<&str>) {
-    (facts.asked.client.address(), facts.asked.user_agent.as_deref())
+/// Returns the address and the user agent, by which a client is known from one session to the next.
+fn client(facts: &SessionFacts) -> (IpAddr, Option<&str>) {
+    (facts.request.client.address(), facts.request.user_agent.as_deref())
 }
 
-/// Gives clients their keys.
+/// The keys of clients.
 #[derive(Debug, Default)]
-pub(super) struct Clients(RandomState);
+pub(super) struct ClientKeys(RandomState);
 
-/// Stands for a client's address and user agent where many are compared; two clients may share one.
+/// A hash of a client's address and user agent, for comparisons of many; two clients may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientKey(u64);
 
-impl Clients {
-    pub(super) fn key_of(&self, facts: &lines::Session) -> ClientKey {
+impl ClientKeys {
+    pub(super) fn key_of(&self, facts: &SessionFacts) -> ClientKey {
         ClientKey(self.0.hash_one(client(facts)))
     }
 }
 
-/// The last few of them.
+/// The sessions that closed last.
 #[derive(Debug)]
 pub(super) struct Kept {
     most: usize,
-    /// Oldest first. The keys stand beside the sessions: a search for one follows no pointer.
-    closed: VecDeque<(ClientKey, Arc<Closed>)>,
+    /// Oldest first. A search by key follows no pointer.
+    closed: VecDeque<(ClientKey, Arc<ClosedSession>)>,
 }
 
 impl Kept {
@@ -89,8 +88,8 @@ impl Kept {
         Self { most, closed: VecDeque::new() }
     }
 
-    /// Keeps `closed`, whose client has this key; returns the one that is forgotten for it.
-    pub(super) fn push(&mut self, client: ClientKey, closed: Arc<Closed>) -> Option<Arc<Closed>> {
+    /// Keeps `closed`, whose client has this key; returns the one that is dropped for it.
+    pub(super) fn push(&mut self, client: ClientKey, closed: Arc<ClosedSession>) -> Option<Arc<ClosedSession>> {
         if self.most == 0 {
             return Some(closed);
         }
@@ -99,12 +98,12 @@ impl Kept {
         forgotten.map(|(_, closed)| closed)
     }
 
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<Closed>> {
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<ClosedSession>> {
         self.closed.iter().rev().map(|(_, closed)| closed)
     }
 
-    /// The session of a client with this key that closed last.
-    pub(super) fn last_of(&self, client: ClientKey) -> Option<&Arc<Closed>> {
+    /// Returns the session of a client with this key that closed last.
+    pub(super) fn last_of(&self, client: ClientKey) -> Option<&Arc<ClosedSession>> {
         self.closed.iter().rev().find(|(key, _)| *key == client).map(|(_, closed)| closed)
     }
 }

@@ -1,10 +1,10 @@
-//! What happens to sessions, as it happens: a ring that keeps the last of it, and cursors that follow it.
+//! The events of sessions: a ring that keeps the last ones, and cursors that follow it.
 //!
-//! Nobody waits for a slow listener: who falls behind by more than the ring holds is told how much was lost.
+//! A slow reader delays nothing: one that falls behind by more than the ring holds learns how many events it lost.
 //!
 //! The ring is bounded in events, and with that in bytes. An event holds its session by reference, so one that has
-//! ended stays in memory for as long as the ring tells of it; that is its facts and figures, 2 KiB at the very most
-//! (a client's own words in it are bounded), never its task, its buffers or its connections.
+//! ended stays in memory for as long as the ring holds its events; that is its facts and figures, 2 KiB at most (text of
+//! the client's is bounded), never its task, its buffers or its connections.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,43 +13,45 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
-use super::{Closed, ConnId, Live};
+use super::closed::ClosedSession;
+use super::live::Live;
+use crate::session::ConnId;
 
-/// How many events are kept.
+/// The number of events that are kept.
 pub const RING: usize = 4096;
 
-/// Something that happened to a session.
+/// An event of a session.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// It opened.
     Opened(Arc<Live>),
     /// It closed.
-    Closed(Arc<Closed>),
+    Closed(Arc<ClosedSession>),
     /// A window passed without a sign of life of its client.
     Missed {
-        /// Whose.
+        /// The session.
         id: ConnId,
-        /// How many in a row this makes.
+        /// The number of windows in a row, this one included.
         misses: u32,
-        /// How many end the session.
+        /// The number that ends the session.
         max: u32,
-        /// When.
+        /// The time.
         at: SystemTime,
     },
 }
 
-/// What a cursor tells.
+/// The next item of a cursor.
 #[derive(Clone, Debug)]
-pub enum Told {
-    /// What happened next. Ids begin at 1 and grow by one.
+pub enum NextEvent {
+    /// The next event with its id. Ids begin at 1 and grow by one.
     Event(u64, Event),
-    /// So many events are gone, because nobody asked for them in time.
+    /// The number of events that were overwritten before they were read.
     Lost(u64),
 }
 
 /// The last [`RING`] events.
 #[derive(Clone, Debug, Default)]
-pub struct Events(Arc<Shared>);
+pub struct EventRing(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -60,53 +62,53 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// How many events there have been, which is the id of the last one.
+    /// The number of events so far, which is the id of the last one.
     count: u64,
     /// The last of them.
     events: VecDeque<Event>,
 }
 
-impl Events {
-    /// Something happened. Where nobody listens that wakes nobody.
+impl EventRing {
+    /// Adds an event, and wakes the cursors that wait.
     pub fn publish(&self, event: Event) {
         let forgotten = self.0.ring().push(event);
-        // Perhaps the last of a session: let go behind the lock.
+        // Perhaps the last reference to a session: dropped outside the lock.
         drop(forgotten);
         if self.0.cursors.load(Ordering::Acquire) > 0 {
             self.0.news.notify_waiters();
         }
     }
 
-    /// A cursor behind the event with the id `last`, or behind all there are. Behind one that is yet to come stands
-    /// everything: it must be another process's.
-    pub fn since(&self, last: Option<u64>) -> Cursor {
+    /// Returns a cursor behind the event with the id `last`, or behind all events. An id that does not exist yet must be
+    /// another process's: all events follow it.
+    pub fn since(&self, last: Option<u64>) -> EventCursor {
         self.0.cursors.fetch_add(1, Ordering::AcqRel);
         let count = self.0.ring().count;
         let seen = last.map_or(count, |last| if last > count { 0 } else { last });
-        Cursor { of: Arc::clone(&self.0), seen }
+        EventCursor { of: Arc::clone(&self.0), seen }
     }
 
-    /// The id of the last event; 0 before the first one.
+    /// Returns the id of the last event; 0 before the first one.
     pub fn newest(&self) -> u64 {
         self.0.ring().count
     }
 }
 
-/// Follows the events, each once and in order.
+/// A reader of the events, each once and in order.
 #[derive(Debug)]
-pub struct Cursor {
+pub struct EventCursor {
     of: Arc<Shared>,
-    /// The id of the last event that was told or lost.
+    /// The id of the last event that was read or lost.
     seen: u64,
 }
 
-impl Cursor {
-    /// What happened next; waits for it. Nothing is lost where this is dropped while it waits.
-    pub async fn next(&mut self) -> Told {
+impl EventCursor {
+    /// Waits for the next item. Cancelling loses nothing.
+    pub async fn next(&mut self) -> NextEvent {
         loop {
             let shared = Arc::clone(&self.of);
             let mut news = std::pin::pin!(shared.news.notified());
-            // Asked for before the ring is looked at, so that nothing falls between.
+            // Registered before the ring is read, so that no event is missed in between.
             news.as_mut().enable();
             if let Some(told) = self.try_next() {
                 return told;
@@ -115,18 +117,18 @@ impl Cursor {
         }
     }
 
-    /// What happened next, if it has happened already.
-    pub fn try_next(&mut self) -> Option<Told> {
+    /// Returns the next item, if there is one already.
+    pub fn try_next(&mut self) -> Option<NextEvent> {
         let told = self.of.ring().after(self.seen)?;
         self.seen = match told {
-            Told::Event(id, _) => id,
-            Told::Lost(count) => self.seen + count,
+            NextEvent::Event(id, _) => id,
+            NextEvent::Lost(count) => self.seen + count,
         };
         Some(told)
     }
 }
 
-impl Drop for Cursor {
+impl Drop for EventCursor {
     fn drop(&mut self) {
         self.of.cursors.fetch_sub(1, Ordering::AcqRel);
     }
@@ -146,16 +148,15 @@ impl Ring {
         forgotten
     }
 
-    fn after(&self, seen: u64) -> Option<Told> {
+    fn after(&self, seen: u64) -> Option<NextEvent> {
         let forgotten = self.count - self.events.len() as u64;
         if seen < forgotten {
-            return Some(Told::Lost(forgotten - seen));
+            return Some(NextEvent::Lost(forgotten - seen));
         }
         let at = usize::try_from(seen - forgotten).ok()?;
-        self.events.get(at).map(|event| Told::Event(seen + 1, event.clone()))
+        self.events.get(at).map(|event| NextEvent::Event(seen + 1, event.clone()))
     }
 }
 
 #[cfg(test)]
-#[path = "events_tests.rs"]
 mod tests;

@@ -1,74 +1,73 @@
-//! A live session, as the rest of the program sees it.
+//! A live session for the rest of the program.
 
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
-use super::ConnId;
-use crate::heartbeat::UpstreamPulse;
-use crate::relay::{Abort, Control, Order, Vitals};
-use crate::telemetry::lines;
+use crate::heartbeat::UpstreamLiveness;
+use crate::relay::{Control, SessionOrder};
+use crate::session::{Abort, ConnId, LiveStats, SessionFacts};
 
-/// What a session is entered with.
+/// The parts with which a session is entered.
 #[derive(Debug)]
-pub struct Opening {
-    /// What its lines say.
-    pub facts: Arc<lines::Session>,
-    /// How it is spoken to.
+pub struct SessionEntry {
+    /// The facts for its log lines.
+    pub facts: Arc<SessionFacts>,
+    /// The handle of its task.
     pub control: Arc<Control>,
-    /// The liveness of its app, which stands for the app.
-    pub pulse: Arc<UpstreamPulse>,
+    /// The liveness of its app, which identifies the app.
+    pub liveness: Arc<UpstreamLiveness>,
 }
 
 /// A live session.
 #[derive(Debug)]
 pub struct Live {
-    /// Its name.
+    /// Its id.
     pub id: ConnId,
-    /// Who it is with, and on which terms.
-    pub facts: Arc<lines::Session>,
-    /// When it opened.
+    /// Its facts.
+    pub facts: Arc<SessionFacts>,
+    /// The time at which it opened.
     pub opened_at: SystemTime,
-    /// The same, on the clock of its [`Vitals`].
+    /// The same, on the clock of its [`LiveStats`].
     pub opened: Instant,
     control: Arc<Control>,
-    /// Kept alive by the session's [`Entry`](super::Entry): what is remembered of a session that is gone keeps no app.
-    pulse: Weak<UpstreamPulse>,
+    /// Kept alive by the session's [`RegistryEntry`](super::RegistryEntry): a session that is gone keeps no app.
+    liveness: Weak<UpstreamLiveness>,
 }
 
 impl Live {
-    pub(super) fn new(opening: Opening) -> Self {
-        let Opening { facts, control, pulse } = opening;
-        let pulse = Arc::downgrade(&pulse);
-        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, pulse }
+    pub(super) fn new(opening: SessionEntry) -> Self {
+        let SessionEntry { facts, control, liveness } = opening;
+        let liveness = Arc::downgrade(&liveness);
+        Self { id: facts.id, facts, opened_at: SystemTime::now(), opened: control.opened(), control, liveness }
     }
 
-    /// How it is.
-    pub fn vitals(&self) -> Vitals {
-        self.control.vitals()
+    /// Returns its live stats.
+    pub fn live_stats(&self) -> LiveStats {
+        self.control.live_stats()
     }
 
     /// Closes both legs with `code`, which must be one that may be sent ([`may_be_sent`](crate::ws::may_be_sent)), and
-    /// `reason`. One that is closing already goes on with that.
+    /// `reason`. A session that is closing already continues with that.
     pub fn close(&self, code: u16, reason: &str) {
-        self.control.give(Order::Close { code, reason: reason.into() });
+        self.control.give(SessionOrder::Close { code, reason: reason.into() });
     }
 
     /// Resets both legs at once; nothing more is delivered.
     pub fn abort(&self) {
-        self.control.give(Order::Abort(Abort::Operator));
+        self.control.give(SessionOrder::Abort(Abort::Operator));
     }
 
-    /// From now on nothing of its client is read, as if it had vanished.
+    /// Stops reading from its client, as if that had vanished.
     pub fn play_dead(&self) {
-        self.control.give(Order::PlayDead);
+        self.control.give(SessionOrder::PlayDead);
     }
 
-    /// How it is spoken to.
+    /// Returns the handle of its task.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
     }
 
-    pub(super) fn belongs_to(&self, pulse: &UpstreamPulse) -> bool {
-        std::ptr::eq(self.pulse.as_ptr(), pulse)
+    pub(super) fn belongs_to(&self, liveness: &UpstreamLiveness) -> bool {
+        std::ptr::eq(self.liveness.as_ptr(), liveness)
     }
 }

@@ -1,28 +1,33 @@
-//! Sessions for tests, which are with nobody.
+//! Sessions without peers, for tests.
 
 use std::sync::Arc;
 
-use super::{ConnId, Entry, Opening, Registry};
-use crate::config::{Route, Target, Upstream};
-use crate::heartbeat::{Picked, UpstreamPulse};
+use super::{Registry, RegistryEntry, SessionEntry};
+use crate::config::{Route, UpstreamSettings, UpstreamTarget};
+use crate::heartbeat::{Selected, UpstreamLiveness};
 use crate::relay::Control;
-use crate::telemetry::lines::{Asked, Client, Session};
+use crate::session::{ClientAddress, ConnId, RequestFacts, SessionFacts};
 
 impl Registry {
-    /// Enters a session with the app that `pulse` is of.
-    pub(crate) fn enter(self: &Arc<Self>, id: ConnId, control: Arc<Control>, pulse: &Arc<UpstreamPulse>) -> Entry {
-        self.open(Opening { facts: Arc::new(facts(id)), control, pulse: Arc::clone(pulse) })
+    /// Enters a session with the app whose liveness is `liveness`.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        id: ConnId,
+        control: Arc<Control>,
+        liveness: &Arc<UpstreamLiveness>,
+    ) -> RegistryEntry {
+        self.open(SessionEntry { facts: Arc::new(facts(id)), control, liveness: Arc::clone(liveness) })
     }
 }
 
-fn facts(id: ConnId) -> Session {
-    let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
-    let heartbeat = Picked { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
-    Session {
+fn facts(id: ConnId) -> SessionFacts {
+    let route = Route::to(Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into()))));
+    let heartbeat = Selected { policy: Arc::clone(route.heartbeat.policy()), why: None, degraded: None };
+    SessionFacts {
         id,
         config_generation: 1,
-        asked: Asked {
-            client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
+        request: RequestFacts {
+            client: ClientAddress::Peer(([192, 0, 2, 1], 40_000).into()),
             server_name: None,
             protocol: "h1",
             http_version: "1.1",

@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::task::{Wake, Waker};
@@ -6,19 +6,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::heartbeat::Stats;
-use crate::relay::{EndReason, Initiator};
+use crate::heartbeat::HeartbeatStats;
+use crate::session::CloseCause;
+use crate::ws::Sender;
 
-fn pulse() -> Arc<UpstreamPulse> {
-    Arc::new(UpstreamPulse::new(Instant::now()))
+fn liveness() -> Arc<UpstreamLiveness> {
+    Arc::new(UpstreamLiveness::new(Instant::now()))
 }
 
 fn registry() -> Arc<Registry> {
     Arc::new(Registry::new(7))
 }
 
-fn enter(registry: &Arc<Registry>) -> Entry {
-    registry.enter(registry.next_id(), Arc::default(), &pulse())
+fn enter(registry: &Arc<Registry>) -> RegistryEntry {
+    registry.enter(registry.next_id(), Arc::default(), &liveness())
 }
 
 fn traffic(bytes: u64) -> Traffic {
@@ -27,18 +28,15 @@ fn traffic(bytes: u64) -> Traffic {
 
 fn ending(from_client: u64, from_upstream: u64) -> Ending {
     Ending {
-        initiator: Initiator::Client,
-        reason: EndReason::Normal,
-        detail: None,
+        cause: CloseCause::Closed { by: Sender::Client },
         client_code: 1000,
         upstream_code: 1000,
         close_reason: "bye".into(),
         upstream_close_reason: "bye".into(),
         from_client: traffic(from_client),
         from_upstream: traffic(from_upstream),
-        heartbeat: Stats::default(),
+        heartbeat: HeartbeatStats::default(),
         duration: Duration::from_secs(1),
-        offender: None,
         last_seen_ago: Duration::ZERO,
         last_pong_ago: Some(Duration::from_secs(45)),
     }
@@ -47,47 +45,26 @@ fn ending(from_client: u64, from_upstream: u64) -> Ending {
 #[test]
 fn walking_takes_every_session_in_turn_and_begins_again() {
     let registry = registry();
-    let [pulse, other] = [(); 2].map(|()| pulse());
-    assert!(registry.after(None, &pulse).is_none(), "nobody to speak to yet");
+    let [liveness, other] = [(); 2].map(|()| liveness());
+    assert!(registry.after(None, &liveness).is_none(), "nobody to speak to yet");
     let ids: Vec<_> = (0..6).map(|_| registry.next_id()).collect();
-    let app = |index| if index % 2 == 0 { &pulse } else { &other };
+    let app = |index| if index % 2 == 0 { &liveness } else { &other };
     let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| registry.enter(*id, Arc::default(), app(n))).collect();
-    assert_eq!((registry.of(&pulse).len(), registry.all().len()), (3, 6));
+    assert_eq!((registry.of(&liveness).len(), registry.all().len()), (3, 6));
     let mut at = None;
     let mut seen = Vec::new();
     for _ in 0..4 {
-        at = registry.after(at, &pulse).map(|(id, _)| id);
+        at = registry.after(at, &liveness).map(|(id, _)| id);
         seen.extend(at);
     }
     assert_eq!(seen, [ids[0], ids[2], ids[4], ids[0]], "and none of another app");
     // No ping is sent behind a Close.
     entries[2].live().control().close_for_test();
     assert!(registry.is_open(ids[0]) && !registry.is_open(ids[2]));
-    assert_eq!(registry.after(Some(ids[0]), &pulse).map(|(id, _)| id), Some(ids[4]));
+    assert_eq!(registry.after(Some(ids[0]), &liveness).map(|(id, _)| id), Some(ids[4]));
     drop(entries);
     assert!(!registry.is_open(ids[0]));
     assert!(registry.is_empty());
-}
-
-#[test]
-fn a_name_is_read_as_it_is_written() {
-    for id in [ConnId(0), ConnId(1), ConnId(0x0123_4567_89ab_cdef), ConnId(u64::MAX)] {
-        let written = id.to_string();
-        assert_eq!(written.parse(), Ok(id));
-        assert_eq!(written.to_uppercase().parse(), Ok(id));
-    }
-    for wrong in [
-        "",
-        "0",
-        "123456789abcdef",
-        "00123456789abcdef",
-        "0x23456789abcdef",
-        "+123456789abcdef",
-        "g123456789abcdef",
-        "é23456789abcdef",
-    ] {
-        assert_eq!(wrong.parse::<ConnId>(), Err(NotAConnId), "{wrong:?}");
-    }
 }
 
 #[test]
@@ -95,11 +72,11 @@ fn a_session_is_found_while_it_lives_and_for_a_while_after() {
     let registry = Arc::new(Registry::new(7).keeping(2));
     let entry = enter(&registry);
     let id = entry.live().id;
-    assert!(matches!(registry.find(id), Some(Found::Live(live)) if live.id == id));
+    assert!(matches!(registry.find(id), Some(FoundSession::Live(live)) if live.id == id));
     let closed = entry.close(ending(10, 20));
     assert_eq!(closed.last_pong_ago, Some(Duration::from_secs(45)));
     assert!(Arc::ptr_eq(&closed.facts, &entry.live().facts), "shared, not copied");
-    assert!(matches!(registry.find(id), Some(Found::Closed(closed)) if closed.id == id));
+    assert!(matches!(registry.find(id), Some(FoundSession::Closed(closed)) if closed.id == id));
     assert!(registry.is_empty() && registry.sessions().is_empty());
     entry.close(ending(10, 20));
     drop(entry);
@@ -145,7 +122,7 @@ fn what_has_passed_is_that_of_the_dead_and_of_the_living() {
         registry.traffic(),
         (Traffic { bytes: 160, payload: 80, messages: 16 }, Traffic { bytes: 1520, payload: 760, messages: 152 },)
     );
-    // Who is dropped before its end has passed what it has passed.
+    // A session that is dropped before its end keeps its totals.
     drop(other);
     drop(one);
     assert_eq!((registry.traffic().0.bytes, registry.traffic().1.bytes), (160, 1520));
@@ -161,7 +138,7 @@ fn totals_never_go_back_while_sessions_end() {
             .map(|_| {
                 scope.spawn(|| {
                     for session in 0..SESSIONS {
-                        // However busy the machine is, somebody looks in between.
+                        // A reader runs in between, even on a busy machine.
                         while session == SESSIONS / 2 && looks.load(Ordering::Relaxed) < 10 {
                             thread::yield_now();
                         }
@@ -201,8 +178,8 @@ fn what_happens_to_a_session_is_told_in_order() {
     let id = entry.live().id;
     entry.close(ending(0, 0));
     drop(entry);
-    assert!(matches!(cursor.try_next(), Some(Told::Event(1, Event::Opened(live))) if live.id == id));
-    assert!(matches!(cursor.try_next(), Some(Told::Event(2, Event::Closed(closed))) if closed.id == id));
+    assert!(matches!(cursor.try_next(), Some(NextEvent::Event(1, Event::Opened(live))) if live.id == id));
+    assert!(matches!(cursor.try_next(), Some(NextEvent::Event(2, Event::Closed(closed))) if closed.id == id));
     assert!(cursor.try_next().is_none());
 }
 

@@ -1,78 +1,61 @@
-//! The end of a session: what decides it, and what follows for its two directions and its two legs.
+//! The end of a session: its decision, and the consequences for both directions and both legs.
 //!
 //! Each direction stays open, ends at its next gap, or is closed; each leg ends by itself once nothing more is accepted for
-//! its peer (see [`super::teardown`]). An end closes directions; which ones, and with which Close, depends on its cause.
+//! its peer (see [`super::teardown`]). The cause of an end determines which directions it closes, and with which Close.
 
 use std::task::Context;
 use std::time::{Duration, Instant};
 
-use super::cause::{Cause, LegClose, RESTART};
-use super::flow::{Closed, Flow, InPlace};
+use super::control::SessionOrder;
+use super::end::End;
+use super::failure;
+use super::flow::{Flow, FlowEnd, InPlace};
+use super::leg::Leg;
 use super::pump::Pump;
-use super::teardown::{Finding, Patience};
-use super::{Abort, Ending, Leg, Order};
+use super::teardown::{TeardownFinding, TeardownTimeouts};
 use crate::heartbeat::CloseSpec;
+use crate::session::{Abort, CloseCause, LegClose, RESTART};
 use crate::suspension::paused_since;
 use crate::ws::Sender;
 
-/// How long a drain or an operator waits for the end of a frame that is under way and does not move.
+/// The time for which a drain or an operator waits for the end of a frame that is under way and does not move.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An end that is decided.
-#[derive(Debug)]
-pub(super) struct End {
-    pub(super) cause: Cause,
-    decided: Instant,
-    /// When the times of the end were last compared with the clock.
-    reviewed: Instant,
-    /// How long the client had been silent then; what it says to that is no sign of life.
-    pub(super) last_seen_ago: Duration,
-    pub(super) last_pong_ago: Option<Duration>,
-    /// Until when a frame that is under way is waited for, and how much had been read of it when that was set.
-    gap_until: Option<(Instant, u64)>,
-    /// Until when the app may answer what the client had sent before it broke a rule.
-    answers_until: Option<Instant>,
-    /// Until when a client that cannot be written to is read.
-    reads_until: Option<Instant>,
-    /// What was written, once all of it is known.
-    pub(super) ending: Option<Ending>,
-}
-
 impl<C: Leg, U: Leg> Pump<C, U> {
-    /// Performs what was ordered from outside.
-    pub(super) fn obey(&mut self, order: Order, cx: &mut Context<'_>, now: Instant) {
+    /// Performs an order.
+    pub(super) fn obey(&mut self, order: SessionOrder, cx: &mut Context<'_>, now: Instant) {
         match order {
-            Order::ProbeUpstream => self.rules.probe_app(),
-            Order::PlayDead => self.up.inbound.vanished = true,
-            Order::Abort(by) => self.abort(by, cx, now),
+            SessionOrder::ProbeUpstream => self.rules.probe_app(),
+            SessionOrder::PlayDead => self.up.inbound.vanished = true,
+            SessionOrder::Abort(by) => self.abort(by, cx, now),
             // The first end stands, a closing handshake among them.
             _ if self.end.is_some() && !self.is_half_closed() => {}
-            Order::Drain { code } => {
-                self.begin(Cause::Drain { code }, now);
+            SessionOrder::Drain { code } => {
+                self.begin(CloseCause::Drain { code }, now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
             }
-            Order::Close { code, reason } => {
-                self.begin(Cause::Admin(CloseSpec { code, reason }), now);
+            SessionOrder::Close { code, reason } => {
+                self.begin(CloseCause::Admin(CloseSpec { code, reason }), now);
                 self.close_at_gap(Some(now + FRAME_TIMEOUT), cx);
             }
-            Order::UpstreamUnresponsive => {
+            SessionOrder::UpstreamUnresponsive => {
                 self.end = None;
-                self.decide(Cause::UpstreamUnresponsive, cx, now);
+                self.decide(CloseCause::UpstreamUnresponsive, cx, now);
             }
         }
     }
 
-    /// Whether the client has ended its half without a Close, and the app still sends.
+    /// Returns whether the client has ended its half without a Close, and the app still sends.
     fn is_half_closed(&self) -> bool {
         let no_close = self.up.inbound.close.is_none() && self.down.inbound.close.is_none();
         let is_open = no_close && matches!(self.down.flow, Flow::Open);
-        is_open && self.end.as_ref().is_some_and(|end| end.cause == Cause::Closed)
+        is_open && self.end.as_ref().is_some_and(|end| matches!(end.cause, CloseCause::Closed { .. }))
     }
 
     /// Ends the session for `cause`, unless an end is under way already.
-    pub(super) fn decide(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn decide(&mut self, cause: CloseCause, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_some() {
-            // What an offender sends is read no further, and what was said stands.
+            // Nothing more of an offender is read, and the first cause stands.
             let (to_client, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
             match cause.offender() {
                 Some(Sender::Client) => self.close_up(to_app, cx),
@@ -98,22 +81,22 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// A session that has become as old as it may is closed at the next gap, however long that takes; the heartbeat goes
-    /// on until then.
+    /// Closes a session that has reached its maximum age at the next gap, however long that takes; the heartbeat continues
+    /// until then.
     pub(super) fn expire_by_age(&mut self, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_some() || self.expires.is_none_or(|at| at > now) {
             return;
         }
         if matches!(self.down.flow, Flow::Open) {
-            self.await_gap_down(&Cause::MaxAge);
+            self.await_gap_down(&CloseCause::MaxAge);
             self.down.close_at_gap(&mut self.client, &mut self.rules, cx);
         }
         if self.down.last.as_ref().is_some_and(|last| last.own) {
-            self.begin(Cause::MaxAge, now);
+            self.begin(CloseCause::MaxAge, now);
         }
     }
 
-    /// Moves the times of an end by those in which the process was stopped since they were last looked at.
+    /// Moves the times of an end by the pauses of the process since they were last compared with the clock.
     pub(super) fn allow_for_pauses(&mut self, now: Instant) {
         let Some(end) = &mut self.end else { return };
         let paused = paused_since(end.reviewed.into());
@@ -130,15 +113,15 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.app_end.allow_for(paused);
     }
 
-    /// Draws the consequences of what was read, of what failed, and of the time that has passed.
+    /// Applies the consequences of reads, of failures, and of the time that has passed.
     pub(super) fn conclude(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.notice(cx, now);
         self.force_gaps(cx, now);
         self.end_answers(cx, now);
     }
 
-    /// Takes in the failures, ends and Closes that were read. Done before orders and deadlines are looked at, too: a
-    /// closing handshake that has begun stands.
+    /// Applies the failures, ends and Closes that were read. Done before orders and deadlines are considered, too: a closing
+    /// handshake that has begun stands.
     pub(super) fn notice(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.notice_failures(cx, now);
         self.notice_ends(cx, now);
@@ -147,7 +130,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// Drives both legs towards their ends.
     pub(super) fn tear_down(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(end) = &self.end else { return };
-        let (orderly, decided) = (end.cause == Cause::Closed, end.decided);
+        let (orderly, decided) = (matches!(end.cause, CloseCause::Closed { .. }), end.decided);
         // What was just put there goes out at once.
         self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
         self.down.drain(&mut self.client, &mut self.rules, cx, now);
@@ -158,37 +141,37 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.client_end.look(&self.client, &self.down, now);
         self.app_end.look(&self.upstream, &self.up, now);
         let policy = self.rules.engine.policy();
-        let patience = Patience {
+        let time_limit = TeardownTimeouts {
             half: orderly.then_some(policy.timeout),
             grace: policy.close_grace,
             stall: policy.write_stall,
             absolute: decided + policy.max_deferral,
             quiet: self.client_end.quiet().zip(self.app_end.quiet()).map(|(client, app)| client.max(app)),
         };
-        match self.client_end.review(&self.up, &patience, now) {
-            Finding::InTime => {}
-            Finding::NoAnswer => {
+        match self.client_end.review(&self.up, &time_limit, now) {
+            TeardownFinding::InTime => {}
+            TeardownFinding::NoAnswer => {
                 self.client_end.fin_at_once();
                 let (_, to_app) = self.closes();
                 self.close_up(to_app, cx);
                 cx.waker().wake_by_ref();
             }
-            Finding::OutOfTime => self.cut_client(cx),
+            TeardownFinding::OutOfTime => self.cut_client(cx),
         }
-        match self.app_end.review(&self.down, &patience, now) {
-            Finding::InTime => {}
-            Finding::NoAnswer => {
+        match self.app_end.review(&self.down, &time_limit, now) {
+            TeardownFinding::InTime => {}
+            TeardownFinding::NoAnswer => {
                 self.app_end.fin_at_once();
                 let (to_client, _) = self.closes();
                 self.close_down(to_client, cx);
                 cx.waker().wake_by_ref();
             }
-            Finding::OutOfTime => self.cut_app(cx),
+            TeardownFinding::OutOfTime => self.cut_app(cx),
         }
         self.settle(now);
     }
 
-    /// When the end must be looked at again.
+    /// Returns when the end must be reviewed again.
     pub(super) fn end_deadline(&self) -> Option<Instant> {
         let end = self.end.as_ref()?;
         let gap = end.gap_until.filter(|_| self.awaits_gap()).map(|(until, _)| until);
@@ -198,30 +181,30 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         candidates.into_iter().flatten().min()
     }
 
-    /// The end is decided.
-    fn begin(&mut self, cause: Cause, now: Instant) {
+    /// Begins the end for `cause`.
+    fn begin(&mut self, cause: CloseCause, now: Instant) {
         self.rules.ending(&cause);
         self.show(false, now);
-        let vitals = self.rules.control.vitals();
+        let stats = self.rules.control.live_stats();
         let ago = |then| now.saturating_duration_since(then);
         if self.down.was_reset() {
             self.client.other_leg_reset();
         }
         let until = now + self.grace();
         // The app's answers to a client that broke a rule come first.
-        if cause.blames_client() && !cause.lets_app_answer() {
-            let gap = if matches!(cause, Cause::Admin(_)) { FRAME_TIMEOUT } else { Duration::ZERO };
-            self.client_end.blame(until + gap);
+        if cause.blames(Sender::Client) && !cause.lets_app_answer() {
+            let gap = if matches!(cause, CloseCause::Admin(_)) { FRAME_TIMEOUT } else { Duration::ZERO };
+            self.client_end.set_blame_deadline(until + gap);
         }
-        if cause.blames_app() {
-            self.app_end.blame(until);
+        if cause.blames(Sender::Server) {
+            self.app_end.set_blame_deadline(until);
         }
         self.end = Some(Box::new(End {
             cause,
             decided: now,
             reviewed: now,
-            last_seen_ago: ago(vitals.last_seen),
-            last_pong_ago: vitals.last_pong.map(ago),
+            last_seen_ago: ago(stats.last_seen),
+            last_pong_ago: stats.last_pong.map(ago),
             gap_until: None,
             answers_until: None,
             reads_until: None,
@@ -233,7 +216,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn close_at_gap(&mut self, until: Option<Instant>, cx: &mut Context<'_>) {
         let Some(cause) = self.end.as_ref().map(|end| end.cause.clone()) else { return };
         self.await_gap_down(&cause);
-        if let Cause::Admin(spec) = cause {
+        if let CloseCause::Admin(spec) = cause {
             self.up.await_gap(spec);
             self.up.close_at_gap(&mut self.upstream, &mut self.rules, cx);
         }
@@ -244,11 +227,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    fn await_gap_down(&mut self, cause: &Cause) {
+    fn await_gap_down(&mut self, cause: &CloseCause) {
         let (to_client, to_app) = cause.closes(&self.rules.engine.policy().on_miss);
         let LegClose::Close(spec) = to_client else { return };
         // The client's own code goes to the app, unless it only repeats ours.
-        if let (LegClose::Close(replacement), false) = (to_app, matches!(cause, Cause::Admin(_))) {
+        if let (LegClose::Close(replacement), false) = (to_app, matches!(cause, CloseCause::Admin(_))) {
             self.up.in_place = Some(Box::new(InPlace { of: Some(spec.code), replacement }));
         }
         self.down.await_gap(spec);
@@ -258,7 +241,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.up.awaits_gap() || self.down.awaits_gap()
     }
 
-    /// A frame that was under way has been waited for long enough.
+    /// Closes the directions whose frame under way has not ended in time.
     fn force_gaps(&mut self, cx: &mut Context<'_>, now: Instant) {
         let awaits = self.awaits_gap();
         let read = self.down.inbound.traffic.bytes;
@@ -267,7 +250,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             // Neither peer is to blame in a drain: a frame that moves is waited for. What is held for a slow client has the
             // leg's own time, and until it is delivered nothing more is read of the frame.
             let moves = read > read_before || self.client_end.is_delivering();
-            if matches!(end.cause, Cause::Drain { .. }) && moves {
+            if matches!(end.cause, CloseCause::Drain { .. }) && moves {
                 end.gap_until = Some((until.max(now) + FRAME_TIMEOUT, read));
                 return;
             }
@@ -279,21 +262,21 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 self.close_down(to_client, cx);
             }
         }
-        self.blame_after_gap(now);
+        self.fault_after_gap(now);
     }
 
-    /// Begins the time of an operator's client when no frame is waited for any more.
-    fn blame_after_gap(&mut self, now: Instant) {
+    /// Begins the time of an operator's client when no frame is awaited any more.
+    fn fault_after_gap(&mut self, now: Instant) {
         let until = now + self.grace();
         if !self.awaits_gap()
-            && let Some(End { cause: Cause::Admin(_), .. }) = self.end.as_deref()
+            && let Some(End { cause: CloseCause::Admin(_), .. }) = self.end.as_deref()
         {
-            self.client_end.blame(until);
+            self.client_end.set_blame_deadline(until);
         }
     }
 
-    /// The app's answers to what a client had sent before it broke a rule: until the app closes, ends, or has had its
-    /// time.
+    /// Ends the time in which the app may answer what the client had sent before it broke a rule: when the app closes, ends,
+    /// or is out of time.
     fn end_answers(&mut self, cx: &mut Context<'_>, now: Instant) {
         let until = now + self.grace();
         let Some(End { answers_until: Some(answers_until), cause, .. }) = self.end.as_deref() else { return };
@@ -310,26 +293,26 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         if self.down.is_closed() {
             self.client_end.fin_at_once();
-            self.client_end.blame(until);
+            self.client_end.set_blame_deadline(until);
             if let Some(end) = &mut self.end {
                 end.answers_until = None;
             }
         }
     }
 
-    /// Reads and writes that failed.
+    /// Applies failed reads and writes.
     fn notice_failures(&mut self, cx: &mut Context<'_>, now: Instant) {
         if let Some(error) = self.up.source_error.take() {
-            match Cause::client_lost(&error) {
+            match failure::client_lost(&error) {
                 // A client that was only held up finds the Close.
-                cause @ Cause::ClientUnanswered if self.end.is_none() => self.decide(cause, cx, now),
+                cause @ CloseCause::ClientUnanswered if self.end.is_none() => self.decide(cause, cx, now),
                 cause => self.client_gone(cause, cx, now),
             }
         }
         if let Some(error) = self.down.sink_error.take() {
             // What the client had sent before is still read.
             if self.end.is_none() {
-                self.begin(Cause::client_lost(&error), now);
+                self.begin(failure::client_lost(&error), now);
             }
             let until = now + self.grace();
             self.down.close(LegClose::Gone, &mut self.client, cx, None);
@@ -339,9 +322,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         if let Some(error) = self.up.sink_error.take() {
             self.app_write_error.get_or_insert(error);
-            // The app may have sent its last words; they are still read.
+            // What the app has sent before is still read.
             self.up.flow = Flow::Closed;
-            // What the client says goes nowhere and is not looked at from here on, so that its silence says nothing either.
+            // The client's bytes are neither relayed nor scanned from here on, so its silence means nothing either.
             self.rules.engine.closing();
             self.app_unwritable.get_or_insert(now);
         }
@@ -352,32 +335,32 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         if self.end.is_none()
             && self.app_unwritable.is_some_and(|since| now >= since + self.rules.engine.policy().timeout)
         {
-            self.decide(Cause::upstream_lost(self.app_write_error.as_ref()), cx, now);
+            self.decide(failure::upstream_lost(self.app_write_error.as_ref()), cx, now);
         }
     }
 
-    /// Closes and ends that were read.
+    /// Applies Closes and ends that were read.
     fn notice_ends(&mut self, cx: &mut Context<'_>, now: Instant) {
         let (client, app) = (&self.up.inbound, &self.down.inbound);
         if self.end.is_none() && (client.close.is_some() || client.ended || app.close.is_some()) {
             self.up.in_place = None;
-            self.begin(Cause::Closed, now);
+            self.begin(self.rules.closed_by_peer(), now);
         }
         if self.up.inbound.ended && !self.up.is_closed() {
-            // A client that cannot be written to, and whose last words were no Close, is lost; any other may listen on.
+            // A client that cannot be written to, and that sent no Close, is lost; any other may read on.
             let (_, to_app) = self.closes();
             self.close_up(to_app, cx);
         }
         if let Some(close) = self.up.last.as_ref().filter(|close| !close.own)
             && let Some(end) = &mut self.end
-            && matches!(end.cause, Cause::ClientLost { .. })
+            && matches!(end.cause, CloseCause::ClientLost { .. })
         {
-            end.cause = Cause::Closed;
             self.rules.first_closed(Sender::Client, close.code, &close.reason);
+            end.cause = self.rules.closed_by_peer();
         }
         if self.down.inbound.ended && !self.down.is_closed() {
             if self.end.is_none() {
-                let cause = Cause::upstream_lost(self.down.source_error.as_ref().or(self.app_write_error.as_ref()));
+                let cause = failure::upstream_lost(self.down.source_error.as_ref().or(self.app_write_error.as_ref()));
                 return self.decide(cause, cx, now);
             }
             if self.end.as_ref().is_some_and(|end| end.answers_until.is_none()) {
@@ -387,8 +370,8 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// The client's connection is gone.
-    fn client_gone(&mut self, cause: Cause, cx: &mut Context<'_>, now: Instant) {
+    /// Ends both directions of a client whose connection is gone.
+    fn client_gone(&mut self, cause: CloseCause, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_none() {
             self.begin(cause, now);
         }
@@ -400,13 +383,14 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn abort(&mut self, by: Abort, cx: &mut Context<'_>, now: Instant) {
         if self.end.is_none() {
-            self.begin(Cause::Aborted(by), now);
+            self.begin(CloseCause::Aborted(by), now);
         }
         self.down.flow = Flow::Closed;
         self.client_end.abort(&mut self.client);
         if by == Abort::Drain {
             // The app is not to blame: it gets its Close where that can go at once.
-            self.close_up(LegClose::Close(CloseSpec::new(RESTART, "service restart")), cx);
+            let (_, to_app) = CloseCause::Drain { code: RESTART }.closes(&self.rules.engine.policy().on_miss);
+            self.close_up(to_app, cx);
             self.up.drain(&mut self.upstream, &mut self.rules, cx, now);
             self.app_end.cut(&mut self.upstream, &self.up, cx);
         } else {
@@ -415,7 +399,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// A leg is out of time. What its peer still sends is no longer wanted, and the other leg is closed too.
+    /// Cuts off a leg that is out of time. Nothing more of its peer is relayed, and the other leg is closed, too.
     fn cut_client(&mut self, cx: &mut Context<'_>) {
         self.down.flow = Flow::Closed;
         self.client_end.cut(&mut self.client, &self.down, cx);
@@ -434,10 +418,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
 
     fn close_down(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.down.is_closed();
-        if self.down.close(close, &mut self.client, cx, None) == Closed::InsideFrame {
+        if self.down.close(close, &mut self.client, cx, None) == FlowEnd::InsideFrame {
             // Half a frame is out: no Close can be put there. A client that is not to blame still gets what was accepted
             // for it, and then FIN; where all of it has arrived, a reset costs nothing.
-            let is_innocent = self.end.as_ref().is_some_and(|end| !end.cause.blames_client());
+            let is_innocent = self.end.as_ref().is_some_and(|end| !end.cause.blames(Sender::Client));
             if is_innocent && self.client_end.is_delivering() {
                 self.client_end.fin_at_once();
             } else {
@@ -451,15 +435,15 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     fn close_up(&mut self, close: LegClose, cx: &mut Context<'_>) {
         let fin = close == LegClose::Fin && !self.up.is_closed();
         let key = self.rules.key();
-        if self.up.close(close, &mut self.upstream, cx, Some(key)) == Closed::InsideFrame || fin {
+        if self.up.close(close, &mut self.upstream, cx, Some(key)) == FlowEnd::InsideFrame || fin {
             self.app_end.fin_at_once();
         }
     }
 
-    /// What the client and the app are sent last.
+    /// Returns what the client and the app are sent last.
     fn closes(&self) -> (LegClose, LegClose) {
-        let cause = self.end.as_ref().map_or(&Cause::Closed, |end| &end.cause);
-        cause.closes(&self.rules.engine.policy().on_miss)
+        let on_miss = &self.rules.engine.policy().on_miss;
+        self.end.as_ref().map_or((LegClose::Fin, LegClose::Fin), |end| end.cause.closes(on_miss))
     }
 
     fn grace(&self) -> Duration {

@@ -1,4 +1,4 @@
-//! The handle by which the rest of the program speaks to a live session, and sees how it is.
+//! The handle of a live session: orders to it, and its live stats.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,24 +7,24 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::vitals::{Figures, Vitals};
-use super::{Traffic, now};
+use super::timer::now;
+use crate::session::{Abort, LiveCounters, LiveStats, Traffic};
 
-/// What a live session may be asked to do.
+/// An order to a live session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SessionOrder {
     /// Send one ping of the proxy's own to the app.
     ProbeUpstream,
-    /// From now on nothing of the client is read, as if it had vanished: the heartbeat will find it dead.
+    /// Read nothing more of the client, as if it had vanished, so that it misses its heartbeat.
     PlayDead,
     /// End: the proxy shuts down; the client gets Close `code`, the app Close 1012.
     Drain {
-        /// What the client is told (RFC 6455 §7.4).
+        /// The code of the client's Close (RFC 6455 §7.4).
         code: u16,
     },
     /// End: the app has been silent for too long; the client gets Close 1012.
     UpstreamUnresponsive,
-    /// End: an operator wants it to; both legs get this Close. One that is closing already goes on with that.
+    /// End: an operator closes it; both legs get this Close. A session that is closing already continues with that.
     Close {
         /// A code that may stand on a wire ([`may_be_sent`](crate::ws::may_be_sent)).
         code: u16,
@@ -35,17 +35,8 @@ pub enum Order {
     Abort(Abort),
 }
 
-/// What cuts a session off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Abort {
-    /// An operator.
-    Operator,
-    /// A drain that is out of time.
-    Drain,
-}
-
-impl Order {
-    /// Which of two orders that wait at the same time is obeyed. An order to end is displaced by an abort only.
+impl SessionOrder {
+    /// Returns the precedence among orders that wait at the same time. An order to end is replaced by an abort only.
     fn weight(&self) -> u8 {
         match self {
             Self::ProbeUpstream => 0,
@@ -56,36 +47,36 @@ impl Order {
     }
 }
 
-/// Hands orders to one session and wakes it; shared between the session and whoever may speak to it.
+/// The handle of one session, shared between its task and the senders of orders.
 #[derive(Debug)]
 pub struct Control {
-    /// Whether `order` holds one, so that a session with none need not take the lock.
+    /// True if `order` holds one; without one the session takes no lock.
     waiting: AtomicBool,
-    order: Mutex<Option<Order>>,
+    order: Mutex<Option<SessionOrder>>,
     waker: AtomicWaker,
-    pub(super) figures: Figures,
+    pub(super) figures: LiveCounters,
 }
 
 impl Default for Control {
-    /// Of a session that opens now.
+    /// Creates the handle of a session that opens now.
     fn default() -> Self {
         Self::new(now())
     }
 }
 
 impl Control {
-    /// Of a session that opens at `opened`, on the runtime's clock.
+    /// Creates the handle of a session that opens at `opened`, on the runtime's clock.
     pub fn new(opened: Instant) -> Self {
         Self {
             waiting: AtomicBool::default(),
             order: Mutex::default(),
             waker: AtomicWaker::new(),
-            figures: Figures::new(opened),
+            figures: LiveCounters::new(opened),
         }
     }
 
-    /// Leaves `order` for the session and wakes it. An order to end is displaced by an abort only.
-    pub fn give(&self, order: Order) {
+    /// Stores `order` for the session and wakes it. An order to end is replaced by an abort only.
+    pub fn give(&self, order: SessionOrder) {
         {
             let mut slot = self.order();
             if slot.as_ref().is_none_or(|waiting| waiting.weight() < order.weight()) {
@@ -98,7 +89,7 @@ impl Control {
 
     /// Takes the waiting order, if there is one.
     #[inline]
-    pub fn take(&self) -> Option<Order> {
+    pub fn take(&self) -> Option<SessionOrder> {
         if !self.waiting.load(Ordering::Relaxed) {
             return None;
         }
@@ -106,33 +97,33 @@ impl Control {
         self.order().take()
     }
 
-    /// Whether the session has begun to end.
+    /// Returns whether the session is closing.
     pub fn is_closing(&self) -> bool {
         self.figures.is_closing()
     }
 
-    /// Whether a ping to the app may have a pong through it: a session that holds bytes for a slow client reads nothing of
-    /// the app, and one that has begun to end sends no ping.
+    /// Returns whether a pong of the app can be read through it: a session that holds bytes for a slow client reads nothing
+    /// from the app, and one that is closing sends no ping.
     pub fn reads_app(&self) -> bool {
         !self.is_closing() && self.figures.held().1 == 0
     }
 
-    /// How the session is.
-    pub fn vitals(&self) -> Vitals {
-        self.figures.vitals()
+    /// Returns the session's live stats.
+    pub fn live_stats(&self) -> LiveStats {
+        self.figures.live_stats()
     }
 
-    /// What has passed in it, from the client and from the app.
+    /// Returns its traffic, from the client and from the app.
     pub fn traffic(&self) -> (Traffic, Traffic) {
         self.figures.traffic()
     }
 
-    /// When the session opened, on the runtime's clock.
+    /// Returns when the session opened, on the runtime's clock.
     pub fn opened(&self) -> Instant {
         self.figures.opened()
     }
 
-    /// The session is gone: its task, which a waker keeps in memory, is let go.
+    /// Releases the session's task, which a waker keeps in memory, once the session is gone.
     pub fn retire(&self) {
         drop(self.waker.take());
     }
@@ -142,25 +133,25 @@ impl Control {
         self.waker.register(waker);
     }
 
-    /// As a session leaves what has passed in it.
+    /// Stores traffic as a session does.
     #[cfg(test)]
     pub(crate) fn passed(&self, from_client: Traffic, from_upstream: Traffic) {
         self.figures.passed(from_client, from_upstream);
     }
 
-    /// As a session begins to end.
+    /// Marks the session as closing.
     #[cfg(test)]
     pub(crate) fn close_for_test(&self) {
         self.figures.closing();
     }
 
-    /// As a session's task registers itself.
+    /// Registers a waker as a session's task does.
     #[cfg(test)]
     pub(crate) fn register_for_test(&self, waker: &Waker) {
         self.register(waker);
     }
 
-    fn order(&self) -> MutexGuard<'_, Option<Order>> {
+    fn order(&self) -> MutexGuard<'_, Option<SessionOrder>> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,18 +6,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::allowance::Allowance;
-use super::cause::{Cause, LegClose};
-use super::flow::{Closed, Flow, InPlace, LastClose};
+use super::control_frames::{ControlFrames, Fate};
+use super::flow::{Flow, FlowEnd, InPlace, LastClose};
 use super::inbound::{Inbound, Payload, control_len};
+use super::leg::Leg;
+use super::message_filter::{Sight, Tap};
+use super::message_rate::Allowance;
 use super::outbound::{Drained, Outbound};
-use super::rules::{Fate, Rules};
-use super::tap::{Sight, Tap};
-use super::{Leg, scratch};
-use crate::heartbeat::{CloseSpec, Gap, Seen};
-use crate::ws::{Close, ControlFrame, Header, Limits, Opcode, Piece, Sender};
+use super::scratch;
+use crate::heartbeat::{CloseSpec, Gap, ReadSummary};
+use crate::session::{CloseCause, LegClose};
+use crate::ws::{Close, ControlFrame, FrameHeader, Limits, Opcode, Piece, Sender};
 
-/// What one peer sends, on its way to the other.
+/// One direction: the bytes of one peer on their way to the other.
 #[derive(Debug)]
 pub(super) struct Direction {
     pub(super) from: Sender,
@@ -26,28 +27,28 @@ pub(super) struct Direction {
     pub(super) flow: Flow,
     /// The Close behind everything else that was put into `outbound`.
     pub(super) last: Option<Box<LastClose>>,
-    /// What the sink gets in place of a Close of the source that answers one of the proxy's own.
+    /// The Close that replaces the source's, where that answers one of the proxy's.
     pub(super) in_place: Option<Box<InPlace>>,
-    /// Why the source broke.
+    /// The error of the source.
     pub(super) source_error: Option<io::Error>,
-    /// Why the sink takes nothing any more.
+    /// The error of the sink.
     pub(super) sink_error: Option<io::Error>,
     /// Set on routes with an application-level heartbeat.
     tap: Option<Box<Tap>>,
-    /// How many messages may come, where that is limited.
+    /// The limit on messages, if there is one.
     allowance: Option<Box<Allowance>>,
 }
 
-/// How a step went.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DirectionStep {
     /// Something was read; there may be more.
     More,
     /// Nothing to do until the task is woken.
     Idle,
 }
 
-/// What is to become of a piece of a data frame.
+/// The treatment of a piece of a data frame.
 enum Passage {
     /// It passes.
     Go,
@@ -58,8 +59,8 @@ enum Passage {
 }
 
 impl Direction {
-    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &Rules, now: Instant) -> Self {
-        let tap = rules.attends(from).then(|| Box::new(Tap::new(from)));
+    pub(super) fn new(from: Sender, limits: Limits, early: Bytes, rules: &ControlFrames, now: Instant) -> Self {
+        let tap = rules.needs_messages(from).then(|| Box::new(Tap::new(from)));
         let rate = limits.messages_per_second.filter(|_| from == Sender::Client);
         let allowance = rate.map(|rate| Box::new(Allowance::new(rate, now)));
         Self {
@@ -76,7 +77,7 @@ impl Direction {
         }
     }
 
-    /// Whether the sink gets nothing more of the source.
+    /// Returns whether the sink gets nothing more of the source.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.flow, Flow::Closed)
@@ -93,10 +94,10 @@ impl Direction {
     pub(super) fn step<S: Leg, T: Leg>(
         &mut self,
         (source, sink): (&mut S, &mut T),
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<Step, Cause> {
+    ) -> Result<DirectionStep, CloseCause> {
         let drained = self.drain(sink, rules, cx, now);
         if self.is_closed() {
             return Ok(self.discard(source, cx));
@@ -105,7 +106,7 @@ impl Direction {
             if let Some(allowance) = &mut self.allowance {
                 allowance.hold_up(now);
             }
-            return Ok(Step::Idle);
+            return Ok(DirectionStep::Idle);
         }
         scratch::with(|scratch| match self.inbound.poll_read(source, cx, scratch) {
             Poll::Pending => {
@@ -115,36 +116,36 @@ impl Direction {
                 if self.from == Sender::Client {
                     rules.partial(source.partial());
                 }
-                Ok(Step::Idle)
+                Ok(DirectionStep::Idle)
             }
-            Poll::Ready(Ok(0)) => Ok(Step::More),
+            Poll::Ready(Ok(0)) => Ok(DirectionStep::More),
             Poll::Ready(Ok(filled)) => {
                 let bytes = &scratch[..filled];
-                // Who has no tap does not pay for one.
+                // Sessions without a tap pay nothing for it.
                 if self.tap.is_none() {
                     self.relay::<T, false>(bytes, sink, rules, cx, now)?;
                 } else {
                     self.relay::<T, true>(bytes, sink, rules, cx, now)?;
-                    if !self.holds() && !rules.attends(self.from) {
+                    if !self.holds() && !rules.needs_messages(self.from) {
                         self.tap = None;
                     }
                 }
-                Ok(Step::More)
+                Ok(DirectionStep::More)
             }
             Poll::Ready(Err(error)) => {
                 self.source_failed(error);
-                Ok(Step::More)
+                Ok(DirectionStep::More)
             }
         })
     }
 
-    /// Whether a Close of the proxy's own waits for the end of the frame that is under way.
+    /// Returns whether a Close of the proxy's own waits for the end of the frame that is under way.
     #[inline]
     pub(super) fn awaits_gap(&self) -> bool {
         matches!(self.flow, Flow::UntilGap(_))
     }
 
-    /// Whether the source's connection was reset.
+    /// Returns whether the source's connection was reset.
     pub(super) fn was_reset(&self) -> bool {
         self.source_error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
@@ -164,9 +165,9 @@ impl Direction {
         sink: &mut T,
         cx: &mut Context<'_>,
         key: Option<[u8; 4]>,
-    ) -> Closed {
+    ) -> FlowEnd {
         if self.is_closed() {
-            return Closed::Whole;
+            return FlowEnd::Whole;
         }
         let gap = self.gap();
         self.flow = Flow::Closed;
@@ -174,13 +175,13 @@ impl Direction {
             LegClose::Gone => self.outbound.break_off(),
             LegClose::Fin => {}
             LegClose::Close(_) if self.outbound.is_broken() => {}
-            LegClose::Close(_) if gap.is_none() => return Closed::InsideFrame,
+            LegClose::Close(_) if gap.is_none() => return FlowEnd::InsideFrame,
             LegClose::Close(spec) => {
                 self.outbound.send(sink, cx, ControlFrame::close(spec.code, &spec.reason, key).as_bytes());
                 self.last = Some(Box::new(LastClose { code: spec.code, reason: spec.reason, own: true }));
             }
         }
-        Closed::Whole
+        FlowEnd::Whole
     }
 
     /// The code of the Close that was written to the sink.
@@ -189,7 +190,13 @@ impl Direction {
     }
 
     /// Puts frames of our own into the stream, as far as they may stand where it stands.
-    pub(super) fn inject<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>, now: Instant) {
+    pub(super) fn inject<T: Leg>(
+        &mut self,
+        sink: &mut T,
+        rules: &mut ControlFrames,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         if rules.wants_injection(self.from, now)
             && let Some(gap) = self.gap()
         {
@@ -198,7 +205,7 @@ impl Direction {
         }
     }
 
-    /// What may stand behind the bytes that have been sent so far; `None`: nothing of ours.
+    /// Returns what may be sent behind the bytes so far; `None`: nothing of the proxy's.
     pub(super) fn gap(&self) -> Option<Gap> {
         if self.is_closed() || self.outbound.is_broken() {
             return None;
@@ -210,7 +217,7 @@ impl Direction {
         self.inbound.scanner.at_boundary().then_some(Gap::Frame)
     }
 
-    /// Whether a part of a message is held back.
+    /// Returns whether a part of a message is held back.
     fn holds(&self) -> bool {
         self.tap.as_ref().is_some_and(|tap| tap.holds())
     }
@@ -219,7 +226,7 @@ impl Direction {
         &mut self,
         gap: Gap,
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
     ) {
@@ -232,7 +239,7 @@ impl Direction {
     pub(super) fn drain<T: Leg>(
         &mut self,
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Drained {
@@ -247,13 +254,13 @@ impl Direction {
 
     /// Reads once and throws away what was read, looking only for the source's Close: with bytes left unread in its
     /// socket, closing that would reset the connection before the peer has read our Close.
-    fn discard<S: Leg>(&mut self, source: &mut S, cx: &mut Context<'_>) -> Step {
+    fn discard<S: Leg>(&mut self, source: &mut S, cx: &mut Context<'_>) -> DirectionStep {
         if self.inbound.ended {
-            return Step::Idle;
+            return DirectionStep::Idle;
         }
         let inbound = &mut self.inbound;
         let read = scratch::with(|scratch| {
-            // What is thrown away has not passed.
+            // Discarded bytes do not count as traffic.
             let traffic = inbound.traffic;
             let read = inbound.poll_read(source, cx, scratch);
             inbound.traffic = traffic;
@@ -263,11 +270,11 @@ impl Direction {
             read
         });
         match read {
-            Poll::Pending => return Step::Idle,
+            Poll::Pending => return DirectionStep::Idle,
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => self.source_failed(error),
         }
-        Step::More
+        DirectionStep::More
     }
 
     /// Walks the frames of `bytes`. What passes is sent in as few writes as possible, straight from the buffer.
@@ -275,12 +282,12 @@ impl Direction {
         &mut self,
         bytes: &[u8],
         sink: &mut T,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         cx: &mut Context<'_>,
         now: Instant,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), CloseCause> {
         let (mut run, mut at) = (0, 0);
-        let mut seen = Seen::default();
+        let mut seen = ReadSummary::default();
         let outcome = loop {
             // Nothing may follow a Close (RFC 6455 §5.5.1).
             if self.is_closed() {
@@ -291,7 +298,7 @@ impl Direction {
                 && self.inbound.scanner.begins_message(&bytes[at..])
                 && !allowance.take(now)
             {
-                break Err(Cause::MessageFlood);
+                break Err(CloseCause::MessageFlood);
             }
             let starts_frame = TAPPED && self.inbound.scanner.at_boundary();
             match self.inbound.scanner.next(&bytes[at..]) {
@@ -307,7 +314,7 @@ impl Direction {
                             Ok(Passage::Go) => {}
                             Ok(Passage::GoAfter(held)) => {
                                 self.outbound.send(sink, cx, &held);
-                                // What was held were whole frames, unless this goes on with the last of them.
+                                // Whole frames were held, unless this continues the last of them.
                                 seen.ended_frame |= starts_frame;
                             }
                             Ok(Passage::Stop) => {
@@ -327,8 +334,8 @@ impl Direction {
                 Ok(Some(Piece::Control(header))) => {
                     let end = at + control_len(&header);
                     seen.ended_frame |= !(TAPPED && self.holds());
-                    // What was promised to the client goes before the app's Close.
-                    if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.owes_answers() {
+                    // The answers due to the client go before the app's Close.
+                    if header.opcode == Opcode::CLOSE && self.from == Sender::Server && rules.has_pending_replies() {
                         self.outbound.send(sink, cx, &bytes[run..at]);
                         run = at;
                         self.put_answers(sink, rules, cx);
@@ -358,7 +365,7 @@ impl Direction {
                 }
                 Err(violation) => {
                     self.inbound.violated = true;
-                    break Err(Cause::Violation { by: self.from, violation });
+                    break Err(CloseCause::Violation { by: self.from, violation });
                 }
             }
             if self.awaits_gap() && self.gap().is_some() {
@@ -379,7 +386,7 @@ impl Direction {
         seen.inside_frame = self.inbound.inside_frame() || TAPPED && self.holds();
         match self.from {
             Sender::Client => rules.engine.read(now, seen),
-            Sender::Server => rules.heard_app(now, seen),
+            Sender::Server => rules.app_message(now, seen),
         }
         outcome
     }
@@ -390,15 +397,15 @@ impl Direction {
         piece: &[u8],
         starts_frame: bool,
         ends_message: bool,
-        rules: &mut Rules,
+        rules: &mut ControlFrames,
         now: Instant,
-    ) -> Result<Passage, Cause> {
+    ) -> Result<Passage, CloseCause> {
         let Some((tap, listener)) = self.tap.as_mut().zip(rules.listener.as_mut()) else { return Ok(Passage::Go) };
         let held = match tap.piece(piece, starts_frame, ends_message, listener) {
             Sight::Pass => return Ok(Passage::Go),
             Sight::Hold => return Ok(Passage::Stop),
             Sight::Release => tap.take_held(),
-            Sight::Heard(heard) => match rules.heard(self.from, heard, now)? {
+            Sight::Message(kind) => match rules.message(self.from, kind, now)? {
                 Fate::Pass => tap.take_held(),
                 Fate::Drop | Fate::Replace(_) => {
                     tap.end();
@@ -418,12 +425,18 @@ impl Direction {
         }
     }
 
-    fn control(&mut self, header: &Header, frame: &[u8], rules: &mut Rules, now: Instant) -> Result<Fate, Cause> {
+    fn control(
+        &mut self,
+        header: &FrameHeader,
+        frame: &[u8],
+        rules: &mut ControlFrames,
+        now: Instant,
+    ) -> Result<Fate, CloseCause> {
         let payload = Payload::of(header, frame);
         if header.opcode == Opcode::CLOSE {
             let close = payload.close().map_err(|violation| {
                 self.inbound.violated = true;
-                Cause::Violation { by: self.from, violation }
+                CloseCause::Violation { by: self.from, violation }
             })?;
             return Ok(self.closed(&close, rules));
         }
@@ -431,7 +444,7 @@ impl Direction {
     }
 
     /// The source has sent its Close.
-    fn closed(&mut self, close: &Close<'_>, rules: &mut Rules) -> Fate {
+    fn closed(&mut self, close: &Close<'_>, rules: &mut ControlFrames) -> Fate {
         let code = close.code.unwrap_or(1005);
         self.inbound.close = Some(code);
         self.flow = Flow::Closed;
@@ -451,7 +464,7 @@ impl Direction {
     }
 
     /// Puts the Close that waits for a gap where the stream stands now, if that is one.
-    pub(super) fn close_at_gap<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+    pub(super) fn close_at_gap<T: Leg>(&mut self, sink: &mut T, rules: &mut ControlFrames, cx: &mut Context<'_>) {
         if self.gap().is_some()
             && let Flow::UntilGap(spec) = std::mem::replace(&mut self.flow, Flow::Open)
         {
@@ -460,7 +473,7 @@ impl Direction {
     }
 
     /// Puts the answers that the client is still owed, where a message may stand.
-    fn put_answers<T: Leg>(&mut self, sink: &mut T, rules: &mut Rules, cx: &mut Context<'_>) {
+    fn put_answers<T: Leg>(&mut self, sink: &mut T, rules: &mut ControlFrames, cx: &mut Context<'_>) {
         while self.gap() == Some(Gap::Message)
             && let Some(answer) = rules.answer()
         {

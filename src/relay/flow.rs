@@ -1,16 +1,15 @@
-//! What may still go in one direction, and how it was closed.
+//! The state of one direction, and the way in which it was closed.
 
 use crate::heartbeat::CloseSpec;
 
-/// What the sink still gets of what the source sends.
+/// The part of the source's bytes that the sink still gets.
 #[derive(Debug)]
 pub(super) enum Flow {
     /// Everything.
     Open,
     /// Everything up to the next gap between two frames, and there a Close of the proxy's own.
     UntilGap(Box<CloseSpec>),
-    /// Nothing: a Close or the end of the stream was put behind what was sent. What the source still sends is read and
-    /// discarded.
+    /// Nothing: a Close or the end of the stream was sent. Further bytes of the source are read and discarded.
     Closed,
 }
 
@@ -20,22 +19,22 @@ pub(super) struct LastClose {
     /// Its code, 1005 for none.
     pub(super) code: u16,
     pub(super) reason: Box<str>,
-    /// Whether it is the proxy's own.
+    /// True if it is the proxy's own.
     pub(super) own: bool,
 }
 
 /// A Close in place of the source's.
 #[derive(Debug)]
 pub(super) struct InPlace {
-    /// The code that the source was sent, where one that says something else passes.
+    /// The code that the source was sent, if another code of the source is to pass.
     pub(super) of: Option<u16>,
     pub(super) replacement: CloseSpec,
 }
 
-/// How a direction was closed.
+/// The way in which a direction was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// Everything that was sent are whole frames; the Close, where there is one, is behind them.
+pub(super) enum FlowEnd {
+    /// Whole frames were sent, and behind them the Close, if there is one.
     Whole,
     /// The sink has the beginning of a frame whose end it will not get, and no Close.
     InsideFrame,

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::ReadBuf;
 
+use super::leg::Leg;
 use super::scratch::CHUNK;
-use super::{Leg, Traffic};
-use crate::ws::{Close, Header, Limits, MAX_CONTROL_PAYLOAD, Opcode, Piece, Scanner, Sender, Violation, unmask};
+use crate::session::Traffic;
+use crate::ws::{Close, FrameHeader, Limits, MAX_CONTROL_PAYLOAD, Opcode, Piece, Scanner, Sender, Violation, unmask};
 
 /// Bytes coming from one leg.
 #[derive(Debug)]
@@ -18,11 +19,11 @@ pub(super) struct Inbound {
     pub(super) traffic: Traffic,
     /// The code of the peer's Close, once it has been read; 1005 for an empty one.
     pub(super) close: Option<u16>,
-    /// Whether the peer will send nothing more.
+    /// True if the peer will send nothing more.
     pub(super) ended: bool,
-    /// Whether the peer is treated as if it had vanished: nothing of it is relayed any more.
+    /// True if the peer is treated as if it had vanished: nothing of it is relayed any more.
     pub(super) vanished: bool,
-    /// Whether the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
+    /// True if the peer broke the framing: the scanner is of no use any more, and no Close is to be expected.
     pub(super) violated: bool,
     /// Read before the relay began.
     early: Bytes,
@@ -44,19 +45,19 @@ impl Inbound {
         }
     }
 
-    /// Whether the peer is in the middle of a frame.
+    /// Returns whether the peer is in the middle of a frame.
     #[inline]
     pub(super) fn inside_frame(&self) -> bool {
         !self.scanner.at_boundary() || !self.rest.is_empty()
     }
 
-    /// Whether nothing more is to be read.
+    /// Returns whether nothing more is to be read.
     #[inline]
     pub(super) fn is_silent(&self) -> bool {
         self.ended || self.vanished
     }
 
-    /// Whether nothing of interest can come any more: the peer has closed, ended, or broken the framing.
+    /// Returns whether nothing of interest can come any more: the peer has closed, ended, or broken the framing.
     pub(super) fn is_over(&self) -> bool {
         self.close.is_some() || self.ended || self.violated
     }
@@ -130,7 +131,7 @@ impl Inbound {
 
 /// The length of a whole control frame.
 #[expect(clippy::cast_possible_truncation, reason = "the scanner lets no control frame over 125 bytes pass")]
-pub(super) fn control_len(header: &Header) -> usize {
+pub(super) fn control_len(header: &FrameHeader) -> usize {
     header.len + header.payload as usize
 }
 
@@ -142,7 +143,7 @@ pub(super) struct Payload {
 
 impl Payload {
     /// Of the control frame at the front of `bytes`.
-    pub(super) fn of(header: &Header, bytes: &[u8]) -> Self {
+    pub(super) fn of(header: &FrameHeader, bytes: &[u8]) -> Self {
         let payload = &bytes[header.len..control_len(header)];
         let mut copy = Self { bytes: [0; MAX_CONTROL_PAYLOAD], len: payload.len() };
         copy.bytes[..payload.len()].copy_from_slice(payload);

@@ -1,9 +1,9 @@
-//! What is held because a peer does not take it: counted for the whole process, so that it can be bounded.
+//! The bytes held because a peer does not take them: counted for the whole process, so that they can be bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Control;
+use super::control::Control;
 
 /// Bytes that are held for peers: of all sessions together, what a leg has not taken yet and parts of messages that may
 /// be a heartbeat; of plain requests what the client has not taken yet, over HTTP/2 what the app has not taken as well.
@@ -120,7 +120,7 @@ mod tests {
         let mut one = Share::new(Arc::clone(&memory), Arc::clone(&session));
         let mut other = Share::new(Arc::clone(&memory), Arc::default());
         one.set(100, 20);
-        assert_eq!((session.vitals().held_to_app, session.vitals().held_to_client), (100, 20));
+        assert_eq!((session.live_stats().held_to_app, session.live_stats().held_to_client), (100, 20));
         other.set(0, 3);
         assert_eq!((memory.to_app(), memory.to_client(), memory.total()), (100, 23, 123));
         one.set(40, 20);

@@ -1,54 +1,54 @@
-//! Whom a session tells what happens on it, as it happens.
+//! The receiver of a session's events.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::Ending;
+use crate::session::Ending;
 use crate::ws::Sender;
 
-/// Is told what happens on one session, by the session's own task: it must not block.
+/// The receiver of one session's events, called by the session's own task: it must not block.
 ///
-/// Nothing here is on the way of a frame; an idle session tells of a ping and its pong.
+/// Nothing is called for a single frame; an idle session reports a ping and its pong.
 pub trait Observer: fmt::Debug + Send + Sync {
-    /// A probe of the proxy's own goes out to the client.
+    /// Reports a probe of the proxy that goes out to the client.
     fn pinged(&self) {}
 
-    /// The client has answered one; `rtt` is its round trip, if that was measured.
+    /// Reports the client's answer to one; `rtt` is its round trip, if that was measured.
     fn ponged(&self, rtt: Option<Duration>) {
         let _ = rtt;
     }
 
-    /// A round trip was measured by a probe of the app's own.
+    /// Reports a round trip that was measured by a probe of the app.
     fn measured(&self, rtt: Duration) {
         let _ = rtt;
     }
 
-    /// The app has answered a ping of the proxy's own; `rtt` is its round trip.
+    /// Reports the app's answer to a ping of the proxy; `rtt` is its round trip.
     fn upstream_ponged(&self, rtt: Duration) {
         let _ = rtt;
     }
 
-    /// A window has passed without a sign of life, the `misses`th in a row; the `max`th ends the session.
+    /// Reports a window without a sign of life, the `misses`th in a row; the `max`th ends the session.
     fn missed(&self, misses: u32, max: u32) {
         let _ = (misses, max);
     }
 
-    /// The session ends for want of a sign of life.
+    /// Reports that the session ends for want of a sign of life.
     fn timed_out(&self) {}
 
-    /// The session has ended: both peers have been sent all that they get, and what was written is known. A socket may
-    /// still be read for a moment, so that closing it resets nothing.
+    /// Reports the end of the session: both peers were sent everything, and what was written is known. A socket may still be
+    /// read for a moment, so that closing it resets nothing.
     fn ended(&self, ending: &Ending) {
         let _ = ending;
     }
 
-    /// What `from` sends is held up from here on, because the other leg does not take it. Told once each time.
+    /// Reports, once each time, that reading from `from` pauses because the other leg does not take what was read.
     fn paused(&self, from: Sender) {
         let _ = from;
     }
 }
 
-/// Nobody.
+/// An observer that ignores everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Unobserved;
 

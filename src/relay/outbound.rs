@@ -6,18 +6,18 @@ use std::task::{Context, Poll};
 
 use tokio::task::coop::has_budget_remaining;
 
-use super::Leg;
+use super::leg::Leg;
 
 /// Bytes on their way to one leg.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    /// What the leg has not taken yet; empty, and without an allocation, almost always.
+    /// The bytes that the leg has not taken yet; almost always empty, without an allocation.
     waiting: Vec<u8>,
-    /// How much of `waiting` has been taken.
+    /// The number of bytes of `waiting` that were taken.
     taken: usize,
     /// Bytes that were ever given to [`Self::send`].
     accepted: u64,
-    /// Why a write of [`Self::send`] failed, until [`Self::drain`] returns it: the kernel reports a cause once.
+    /// The error of a write of [`Self::send`], until [`Self::drain`] returns it: the kernel reports a cause once.
     error: Option<io::Error>,
     state: State,
 }
@@ -33,7 +33,7 @@ enum State {
     Broken,
 }
 
-/// How an attempt to get everything out went.
+/// The result of an attempt to write everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
     /// Everything is on the wire.
@@ -52,7 +52,7 @@ impl Drained {
 }
 
 impl Outbound {
-    /// Whether everything is on the wire (or nothing ever will be again).
+    /// Returns whether everything is on the wire (or nothing ever will be again).
     #[inline]
     pub(super) fn is_clear(&self) -> bool {
         self.state != State::Pending
@@ -138,5 +138,4 @@ impl Outbound {
 }
 
 #[cfg(test)]
-#[path = "outbound_tests.rs"]
 mod tests;

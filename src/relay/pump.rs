@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::cause::Cause;
-use super::closing::End;
-use super::direction::{Direction, Step};
+use super::control::Control;
+use super::control_frames::ControlFrames;
+use super::direction::{Direction, DirectionStep};
+use super::end::End;
 use super::flow::Flow;
+use super::leg::{Leg, Legs};
 use super::memory::Share;
-use super::rules::Rules;
 use super::slot::Slot;
 use super::teardown::LegTeardown;
-use super::timer::Timer;
-use super::{Control, Ending, Leg, Legs, Terms, now};
+use super::terms::NegotiatedTerms;
+use super::timer::{Timer, now};
 use crate::heartbeat::{Delivery, Due};
+use crate::session::{CloseCause, Ending};
 use crate::ws::Sender;
 
 /// One session. Nothing in it waits for anything but the one poll: a stuck write cannot hide a deadline.
@@ -29,11 +31,11 @@ pub(super) struct Pump<C, U> {
     pub(super) up: Direction,
     /// From the app to the client.
     pub(super) down: Direction,
-    pub(super) rules: Rules,
-    /// What is held in both directions, as far as it is counted.
+    pub(super) rules: ControlFrames,
+    /// The count of bytes held in both directions.
     share: Share,
     timer: Timer,
-    /// When the session is as old as it may become.
+    /// The time at which the session reaches its maximum age.
     pub(super) expires: Option<Instant>,
     /// Since when the app takes nothing any more.
     pub(super) app_unwritable: Option<Instant>,
@@ -70,7 +72,7 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
         let deadline = this.poll_deadline();
         this.timer.arm(deadline, cx);
         if unsent != (0, 0) {
-            // What an HTTP/2 connection sends by itself wakes no session, and counts as held until one looks.
+            // Bytes that an HTTP/2 connection sends by itself wake no session, and count as held until one looks.
             this.timer.arm(Some(now + UNSENT_LOOK), cx);
         }
         this.show(deadline.is_some(), now);
@@ -79,16 +81,16 @@ impl<C: Leg, U: Leg> Future for Pump<C, U> {
 }
 
 impl<C: Leg, U: Leg> Pump<C, U> {
-    pub(super) fn new(mut legs: Legs<C, U>, terms: Terms, control: Arc<Control>) -> Self {
+    pub(super) fn new(mut legs: Legs<C, U>, terms: NegotiatedTerms, control: Arc<Control>) -> Self {
         let now = now();
         // A session is judged by what is acknowledged. The kernel's own time-out takes a small window for a dead peer: to a
         // client that reads steadily but lets no full segment in, it sends probes, and counts them from the first.
         legs.client.set_user_timeout(Duration::ZERO);
         legs.client.limit_unsent(None);
-        terms.pulse.heard(now);
+        terms.liveness.record_bytes(now);
         let (limits, expires) = (terms.limits, terms.max_age.map(|age| now + age));
         let share = Share::new(Arc::clone(&terms.memory), Arc::clone(&control));
-        let rules = Rules::new(terms, control, now);
+        let rules = ControlFrames::new(terms, control, now);
         Self {
             client: Slot::new(legs.client),
             upstream: Slot::new(legs.upstream),
@@ -110,13 +112,13 @@ impl<C: Leg, U: Leg> Pump<C, U> {
     /// before an end is decided.
     fn relay(&mut self, cx: &mut Context<'_>, now: Instant) {
         self.rules.engine.woken(now);
-        let (mut up, mut down) = (Step::More, Step::More);
-        while up == Step::More || down == Step::More {
-            if up == Step::More {
+        let (mut up, mut down) = (DirectionStep::More, DirectionStep::More);
+        while up == DirectionStep::More || down == DirectionStep::More {
+            if up == DirectionStep::More {
                 let step = self.up.step((&mut self.client, &mut self.upstream), &mut self.rules, cx, now);
                 up = self.stepped(step, cx, now);
             }
-            if down == Step::More {
+            if down == DirectionStep::More {
                 let step = self.down.step((&mut self.upstream, &mut self.client), &mut self.rules, cx, now);
                 down = self.stepped(step, cx, now);
             }
@@ -135,10 +137,15 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.conclude(cx, now);
     }
 
-    fn stepped(&mut self, step: Result<Step, Cause>, cx: &mut Context<'_>, now: Instant) -> Step {
+    fn stepped(
+        &mut self,
+        step: Result<DirectionStep, CloseCause>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> DirectionStep {
         step.unwrap_or_else(|cause| {
             self.decide(cause, cx, now);
-            Step::More
+            DirectionStep::More
         })
     }
 
@@ -155,9 +162,9 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             Due::Nothing => None,
             Due::Look => {
                 let vanished = self.up.inbound.vanished;
-                // What a vanished client has sent is not about to be read.
+                // Bytes of a vanished client are not read.
                 let unread = |delivery: Delivery| Delivery { unread: delivery.unread && !vanished, ..delivery };
-                engine.looked(now, self.client.written(), self.client.delivery().map(unread))
+                engine.delivery_checked(now, self.client.written(), self.client.delivery().map(unread))
             }
             Due::End(verdict) => Some(verdict),
         };
@@ -166,36 +173,36 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
         self.rules.await_answer(&self.client);
         if let Some(verdict) = verdict {
-            self.decide(Cause::Verdict(verdict), cx, now);
+            self.decide(verdict.into(), cx, now);
         }
     }
 
-    /// How the session ended, once both legs are closed.
+    /// Returns the ending, once both legs are closed.
     fn poll_ended(&mut self) -> Option<Ending> {
         if self.client_end.is_done() && self.app_end.is_done() { self.end.as_mut()?.ending.take() } else { None }
     }
 
-    /// Leaves what has changed in this poll where it is looked for; `hurried`: the deadline may have changed, too.
+    /// Publishes the live stats that have changed in this poll; `hurried`: the deadline may have changed, too.
     #[inline]
     pub(super) fn show(&self, hurried: bool, now: Instant) {
         let figures = &self.rules.control.figures;
-        let heard = figures.passed(self.up.inbound.traffic, self.down.inbound.traffic);
-        if heard {
+        let received = figures.passed(self.up.inbound.traffic, self.down.inbound.traffic);
+        if received {
             figures.seen(now);
         }
-        if heard || hurried {
+        if received || hurried {
             let engine = &self.rules.engine;
             figures.expect(engine.misses(), self.next_deadline(), engine.awaited());
         }
     }
 
-    /// When the session acts next if nothing comes.
+    /// Returns when the session acts next if nothing comes.
     #[inline]
     fn next_deadline(&self) -> Option<Instant> {
-        self.end_deadline().or_else(|| self.rules.engine.outlook())
+        self.end_deadline().or_else(|| self.rules.engine.next_action_at())
     }
 
-    /// When the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
+    /// Returns when the pump must be polled even if no leg wakes it; `None` where the timer is early enough already.
     fn poll_deadline(&mut self) -> Option<Instant> {
         if self.end.is_some() {
             return self.end_deadline();

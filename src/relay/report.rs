@@ -1,13 +1,14 @@
-//! The report of an end: what was written on both legs, and what had passed before.
+//! The report of an end: the Closes written on both legs, and the final figures.
 
 use std::time::Instant;
 
-use super::closing::End;
+use super::end::End;
+use super::leg::Leg;
 use super::pump::Pump;
-use super::{Ending, Leg};
+use crate::session::{CloseCause, Ending};
 use crate::ws::Sender;
 
-/// Stands for a Close that neither came nor went (RFC 6455 §7.1.5).
+/// The code that stands for a Close which was neither sent nor received (RFC 6455 §7.1.5).
 const NO_CLOSE: u16 = 1006;
 
 impl<C: Leg, U: Leg> Pump<C, U> {
@@ -30,7 +31,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
             let own = first.filter(|first| first.by == peer).map(|first| first.code);
             own.or(to_peer).or(from_peer).unwrap_or(NO_CLOSE)
         };
-        // A peer that answered a Close has had it, however its connection ended.
+        // A peer that answered a Close has received it, however its connection ended.
         let (from_client, from_app) = (self.up.inbound.close, self.down.inbound.close);
         let to_client = self.down.written_close().filter(|_| !self.client_end.is_lost || from_client.is_some());
         let to_app = self.up.written_close().filter(|_| !self.app_end.is_lost || from_app.is_some());
@@ -41,10 +42,11 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         let is_clean = first.is_some() || client_code != NO_CLOSE;
         let reason = first.map(|first| &first.reason).or(to_client.map(|close| &close.reason));
         Ending {
-            initiator: end.cause.initiator(first),
-            reason: end.cause.reason(is_clean),
-            detail: end.cause.detail(),
-            offender: end.cause.offender(),
+            // Only the end of the client's connection begins such an end without a Close.
+            cause: match end.cause {
+                CloseCause::Closed { .. } if !is_clean => CloseCause::ClientLost { breakage: None },
+                ref cause => cause.clone(),
+            },
             client_code,
             upstream_code: code(Sender::Server, to_app.map(|close| close.code), from_app),
             close_reason: reason.cloned().unwrap_or_default(),

@@ -6,7 +6,7 @@ use crate::ws::Scanner;
 
 /// The most that is read at once.
 pub(super) const CHUNK: usize = 64 * 1024;
-/// What was left over from the last read goes in front of the next one.
+/// Bytes left over from the last read go in front of the next one.
 const SIZE: usize = Scanner::MAX_REST + CHUNK;
 
 thread_local! {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Delivery, Leg, Partial};
+use super::leg::{Leg, Partial};
+use crate::heartbeat::Delivery;
 
 /// A leg, or nothing once it was closed: reads find the end of the stream then, and writes fail.
 #[derive(Debug)]

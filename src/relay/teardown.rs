@@ -1,6 +1,6 @@
 //! The end of one leg: what was accepted for its peer → Close → the peer's half → FIN → the peer's FIN.
 //!
-//! How long each of these may take depends on who is to blame. The leg of an offender gets `close_grace` in all. Any other
+//! The time limits of these steps depend on the offender. The leg of an offender gets `close_grace` in all. Any other
 //! leg delivers first, for as long as that moves, and its shorter times begin when nothing is left to deliver.
 
 use std::pin::Pin;
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWrite;
 
-use super::Leg;
 use super::direction::Direction;
+use super::leg::Leg;
 use super::slot::Slot;
 
-/// How often it is looked whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.
+/// The interval of checks whether the peer's kernel has acknowledged everything. Nothing wakes a task for that.
 const ACK_LOOK: Duration = Duration::from_millis(50);
 
-/// How far one leg's end has come.
+/// The progress of one leg's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The peer still gets what the other peer sends.
@@ -31,7 +31,7 @@ enum Stage {
 
 /// The times of an end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct TeardownTimeouts {
     /// For the peer's half of a closing handshake that a peer began, from when everything is delivered; behind it FIN goes
     /// out, and `grace` begins. `None`: the peer's half is waited for within `grace`.
     pub(super) half: Option<Duration>,
@@ -45,9 +45,9 @@ pub(super) struct Patience {
     pub(super) quiet: Option<Instant>,
 }
 
-/// What a look at the times of a leg found.
+/// The result of a review of a leg's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum TeardownFinding {
     /// The leg has time left.
     InTime,
     /// The peer's half of the end was waited for in vain.
@@ -61,22 +61,22 @@ pub(super) enum Finding {
 pub(super) struct LegTeardown {
     opened: Instant,
     stage: Stage,
-    /// When the leg of an offender is cut off.
+    /// The time at which the leg of an offender is cut off.
     offender_until: Option<Instant>,
-    /// Whether FIN does not wait for the peer's half.
+    /// True if FIN does not wait for the peer's half.
     fin_at_once: bool,
-    /// What was accepted and is still to be delivered, at the last look; a change is progress.
+    /// The bytes accepted and not yet delivered at the last look; a change is progress.
     mark: Mark,
     moved: Instant,
     /// Since when everything that was accepted is delivered.
     delivered: Option<Instant>,
-    /// Whether the connection broke, or was reset, with bytes that had not left this host.
+    /// True if the connection broke, or was reset, with bytes that had not left this host.
     pub(super) is_lost: bool,
-    /// When to look again.
+    /// The time of the next check.
     next: Option<Instant>,
 }
 
-/// What was accepted for a leg's peer, and how far it has come.
+/// The delivery of the bytes accepted for a leg's peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     accepted: u64,
@@ -103,7 +103,7 @@ impl LegTeardown {
     }
 
     /// The leg's peer is to blame: the leg is cut off at `until`, or earlier where that was said before or after.
-    pub(super) fn blame(&mut self, until: Instant) {
+    pub(super) fn set_blame_deadline(&mut self, until: Instant) {
         self.offender_until = Some(self.offender_until.map_or(until, |earlier| earlier.min(until)));
     }
 
@@ -127,12 +127,12 @@ impl LegTeardown {
         self.stage == Stage::Done
     }
 
-    /// Whether something that was accepted for the peer is still to be delivered.
+    /// Returns whether something that was accepted for the peer is still to be delivered.
     pub(super) fn is_delivering(&self) -> bool {
         self.delivered.is_none() && !self.is_done()
     }
 
-    /// Whether all that this leg's peer will ever get is on the wire, as far as that will be known.
+    /// Returns whether all that this leg's peer will ever get is on the wire, as far as that will be known.
     pub(super) fn is_settled(&self) -> bool {
         match self.stage {
             Stage::Open | Stage::Closing => false,
@@ -191,7 +191,7 @@ impl LegTeardown {
         }
     }
 
-    /// Whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
+    /// Returns whether FIN goes out behind the Close to an offender, whose half of the end changes nothing any more.
     fn ends_half<L: Leg>(&self, leg: &Slot<L>, towards: &Direction) -> bool {
         leg.has_halves() && self.offender_until.is_some() && towards.written_close().is_some()
     }
@@ -217,28 +217,30 @@ impl LegTeardown {
     }
 
     /// Compares the leg with its times.
-    pub(super) fn review(&mut self, back: &Direction, patience: &Patience, now: Instant) -> Finding {
+    pub(super) fn review(&mut self, back: &Direction, time_limit: &TeardownTimeouts, now: Instant) -> TeardownFinding {
         self.next = None;
         let over = |at: Instant, finding| if at <= now { Err(finding) } else { Ok(at) };
         let next = match (self.stage, self.offender_until) {
-            (Stage::Done, _) => return Finding::InTime,
-            (_, Some(until)) => over(until, Finding::OutOfTime),
-            (stage, None) => over(patience.absolute, Finding::OutOfTime).and_then(|absolute| {
+            (Stage::Done, _) => return TeardownFinding::InTime,
+            (_, Some(until)) => over(until, TeardownFinding::OutOfTime),
+            (stage, None) => over(time_limit.absolute, TeardownFinding::OutOfTime).and_then(|absolute| {
                 let next = match (stage, self.delivered) {
-                    (_, None) => over(self.moved + patience.stall, Finding::OutOfTime)?.min(now + ACK_LOOK),
+                    (_, None) => over(self.moved + time_limit.stall, TeardownFinding::OutOfTime)?.min(now + ACK_LOOK),
                     // The frame that its peer is sending is waited for.
                     (Stage::Closing | Stage::Finished { .. }, Some(_)) if back.awaits_gap() => absolute,
-                    // What its peer still sends is wanted.
+                    // Its peer's bytes are still relayed.
                     (Stage::Finished { .. }, Some(_)) if !back.is_closed() => absolute,
                     (Stage::Open | Stage::Done, Some(_)) => absolute,
                     (Stage::Finished { since }, Some(delivered)) => {
-                        over(since.max(delivered) + patience.grace, Finding::OutOfTime)?
+                        over(since.max(delivered) + time_limit.grace, TeardownFinding::OutOfTime)?
                     }
-                    (Stage::Closing, Some(_)) => match (patience.quiet, patience.half) {
-                        (Some(quiet), Some(half)) if !self.fin_at_once => over(quiet + half, Finding::NoAnswer)?,
+                    (Stage::Closing, Some(_)) => match (time_limit.quiet, time_limit.half) {
+                        (Some(quiet), Some(half)) if !self.fin_at_once => {
+                            over(quiet + half, TeardownFinding::NoAnswer)?
+                        }
                         // A FIN that does not go out is waited for no longer than the peer's.
                         (Some(quiet), half) => {
-                            over(quiet + half.unwrap_or_default() + patience.grace, Finding::OutOfTime)?
+                            over(quiet + half.unwrap_or_default() + time_limit.grace, TeardownFinding::OutOfTime)?
                         }
                         (None, _) => now + ACK_LOOK,
                     },
@@ -249,7 +251,7 @@ impl LegTeardown {
         match next {
             Ok(next) => {
                 self.next = Some(next);
-                Finding::InTime
+                TeardownFinding::InTime
             }
             Err(finding) => finding,
         }

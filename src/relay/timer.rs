@@ -8,6 +8,11 @@ use std::time::Instant;
 use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
+/// Returns the time of the runtime's clock, which tests pause.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Fires at the armed instant or a little later.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
@@ -18,7 +23,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Whether the armed instant has passed; the timer is disarmed then, and must be armed anew.
+    /// Returns whether the armed instant has passed; the timer is disarmed then, and must be armed anew.
     #[inline]
     pub(super) fn fired(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(at) = self.armed else { return false };

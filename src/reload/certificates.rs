@@ -1,4 +1,4 @@
-//! What is told of the certificates in force: when they expire, and in time.
+//! Reports on the certificates in force: their expiry, and warnings before it.
 
 use std::time::SystemTime;
 
@@ -6,8 +6,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::{Certificate, Validity};
 
 /// Sets the metric of each, and warns of those that are worth nothing any more, or soon.
-pub(super) fn tell(certificates: &[Certificate], metrics: &Metrics) {
-    metrics.forget_certificates();
+pub(super) fn report(certificates: &[Certificate], metrics: &Metrics) {
+    metrics.clear_certificates();
     for (certificate, label) in certificates.iter().zip(labels(certificates)) {
         metrics.certificate(&label, certificate.not_after);
         let file = certificate.file.as_deref().map(|file| tracing::field::display(file.display()));

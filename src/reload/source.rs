@@ -1,4 +1,4 @@
-//! Where the configuration comes from, and how it is read in one piece though it lies in several files.
+//! The source of the configuration, which is read in one piece although it lies in several files.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::config::watch::Snapshot;
-use crate::config::{Http2, Report, Settings, Shown, TlsFault};
-use crate::tls::{TerminatorError, Terms, TermsError};
-use crate::upstream::{AppError, Apps};
+use crate::config::{EffectiveConfig, FileCache, Http2, Report, Settings, TlsFault};
+use crate::tls::{ServerConfigError, ServerConfigs, TerminatorError};
+use crate::upstream::{AppError, AppSet};
 
-/// How often files are read that change meanwhile.
+/// The number of attempts to read files that change meanwhile.
 const TRIES: usize = 5;
 
-/// What whoever writes them gets to be done with it, before each time but the first.
+/// The pause before each attempt but the first, in which a writer may finish.
 const REST: Duration = Duration::from_millis(100);
 
-/// Reads and validates all settings.
-type Load = Box<dyn Fn() -> Result<(Settings, Shown), Report> + Send + Sync>;
+/// Reads and validates all settings; the TLS files that they name are read through the cache.
+type Load = Box<dyn Fn(&FileCache) -> Result<(Settings, EffectiveConfig), Report> + Send + Sync>;
 
-/// Where the configuration comes from.
-pub struct Source {
+/// The source of the configuration.
+pub struct ConfigSource {
     /// `None` where the configuration is not read from a file.
     file: Option<PathBuf>,
     load: Load,
@@ -30,32 +30,32 @@ pub struct Source {
 
 /// A configuration with all that its files hold, read in one piece.
 #[derive(Debug)]
-pub struct Opened {
-    /// What was configured.
+pub struct LoadedConfig {
+    /// The settings.
     pub settings: Settings,
     /// The same for people.
-    pub shown: Shown,
+    pub shown: EffectiveConfig,
     /// The terms of handshakes; `None` where TLS is not terminated here.
-    pub terms: Option<Terms>,
-    /// Where requests go.
-    pub apps: Apps,
-    /// What the files held.
+    pub terms: Option<ServerConfigs>,
+    /// The apps.
+    pub apps: AppSet,
+    /// The contents of the files.
     pub snapshot: Snapshot,
 }
 
-/// Why a configuration cannot be used.
+/// The errors of a configuration that cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// What is written in it.
+    /// Its contents.
     #[error(transparent)]
     Settings(#[from] Report),
     /// A certificate, a key or the authorities of clients.
     #[error("{error}{}", remedy(.error))]
     Terms {
-        /// What is wrong with them.
+        /// Their faults.
         #[from]
-        error: TermsError,
+        error: ServerConfigError,
     },
     /// The TLS library does not take them.
     #[error(transparent)]
@@ -63,37 +63,37 @@ pub enum LoadError {
     /// The TLS files for an app.
     #[error("{error}{}", because(.error))]
     Apps {
-        /// What is wrong with them.
+        /// Their faults.
         #[from]
         error: AppError,
     },
-    /// Somebody was writing the files all the time.
-    #[error("the files change while they are read; they are read again when they rest")]
+    /// The files changed during every attempt.
+    #[error("the files changed while they were read; they are read again when they stop changing")]
     Restless,
     /// A pipe, say.
     #[error("{}: not a regular file, which cannot be read a second time; a restart reads it", .0.display())]
     Special(PathBuf),
     /// A bug.
-    #[error("the configuration could not be loaded: the program failed on the way; please report this")]
+    #[error("the configuration could not be loaded: internal error; please report this")]
     Panicked,
 }
 
 /// A load that failed.
 #[derive(Debug)]
-pub(super) struct Failure {
-    /// Why.
+pub(super) struct LoadFailure {
+    /// The cause.
     pub(super) error: Box<LoadError>,
-    /// What the files held.
+    /// The contents of the files.
     pub(super) found: Snapshot,
 }
 
-impl Failure {
+impl LoadFailure {
     pub(super) fn new(error: impl Into<LoadError>, found: Snapshot) -> Self {
         Self { error: Box::new(error.into()), found }
     }
 }
 
-fn remedy(error: &TermsError) -> String {
+fn remedy(error: &ServerConfigError) -> String {
     TlsFault::from(error).help.map_or_else(String::new, |help| format!(" ({help})"))
 }
 
@@ -119,67 +119,77 @@ impl LoadError {
     }
 }
 
-impl Source {
-    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it.
+impl ConfigSource {
+    /// The configuration whose file is `file`, if it has one; `load` reads and validates that and all that is laid over it,
+    /// and reads TLS files through the cache that it is given.
     pub fn new(
         file: impl Into<Option<PathBuf>>,
-        load: impl Fn() -> Result<(Settings, Shown), Report> + Send + Sync + 'static,
+        load: impl Fn(&FileCache) -> Result<(Settings, EffectiveConfig), Report> + Send + Sync + 'static,
     ) -> Self {
         Self { file: file.into(), load: Box::new(load) }
     }
 
-    /// Reads everything for the first time.
-    pub fn open(&self) -> Result<Opened, LoadError> {
+    /// Reads the configuration and all files that it names, for the first time. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the settings, a TLS file or an app; or that the files kept changing while they were read.
+    pub fn open(&self) -> Result<LoadedConfig, LoadError> {
         let first = || Snapshot::take(self.file.clone());
         self.read(first).map_err(|failure| *failure.error)
     }
 
     /// Reads everything again; `known` are the files of the last time. A failure comes with what they held.
-    pub(super) fn reopen(&self, known: &Snapshot) -> Result<Opened, Failure> {
+    pub(super) fn reopen(&self, known: &Snapshot) -> Result<LoadedConfig, LoadFailure> {
         let now = known.again();
         match now.special() {
-            Some(file) => Err(Failure::new(LoadError::Special(file.into()), now)),
+            Some(file) => Err(LoadFailure::new(LoadError::Special(file.into()), now)),
             None => self.read(|| known.again()),
         }
     }
 
-    /// Reads until nothing has changed meanwhile: a certificate is read with its own key, and what is remembered of the
-    /// files is what was read. Blocks, and sleeps between two tries. `known` looks at those that are known before the configuration is.
-    fn read(&self, known: impl Fn() -> Snapshot) -> Result<Opened, Failure> {
+    /// Reads until nothing has changed meanwhile, so that a certificate comes with its own key. Each TLS file is read once
+    /// in a try, and looked at again at its end. Blocks, and sleeps between two tries. `known` looks at the files that are
+    /// known before the configuration is.
+    fn read(&self, known: impl Fn() -> Snapshot) -> Result<LoadedConfig, LoadFailure> {
         let mut last = None;
         for turn in 0..TRIES {
             if turn > 0 {
                 thread::sleep(REST);
             }
-            let before = known();
-            let (settings, shown) = match (self.load)() {
+            let (before, cache) = (known(), FileCache::default());
+            let (settings, shown) = match (self.load)(&cache) {
                 Ok(loaded) => loaded,
-                // What it would have named is not known; the files of the last time may be what is wrong.
-                Err(report) if known() == before => return Err(Failure::new(report, before)),
-                Err(_) => {
+                Err(report) => {
+                    let read = Snapshot::of(cache.paths(), &cache);
+                    // Not all files that it would name are known; those of the last time may be at fault.
+                    if known() == before && read.again() == read {
+                        return Err(LoadFailure::new(report, before));
+                    }
                     last = Some(before);
                     continue;
                 }
             };
-            let files = || Snapshot::take(settings.files().into_iter().chain(self.file.clone()));
-            let found = files();
-            let terms = settings.tls.terminate().map(Terms::from_pem_files).transpose();
+            let found = Snapshot::of(settings.files().into_iter().chain(self.file.clone()), &cache);
+            let terms = settings.tls.terminate().map(|tls| ServerConfigs::from_pem_files(tls, &cache)).transpose();
             let opened = terms
                 .map_err(LoadError::from)
                 .map(|terms| terms.map(|terms| terms.with_http2(settings.listen.http2 != Http2::Off)))
-                .and_then(|terms| Ok((terms, Apps::open(&settings, Instant::now())?)));
-            let is_calm = found == files() && before.agrees_with(&found);
+                .and_then(|terms| Ok((terms, AppSet::load(&settings, &cache, Instant::now())?)));
+            let is_calm = found == found.again() && before.agrees_with(&found);
             match opened {
-                Ok((terms, apps)) if is_calm => return Ok(Opened { settings, shown, terms, apps, snapshot: found }),
-                Err(error) if is_calm => return Err(Failure::new(error, found)),
+                Ok((terms, apps)) if is_calm => {
+                    return Ok(LoadedConfig { settings, shown, terms, apps, snapshot: found });
+                }
+                Err(error) if is_calm => return Err(LoadFailure::new(error, found)),
                 _ => last = Some(found),
             }
         }
-        Err(Failure::new(LoadError::Restless, last.unwrap_or_else(known)))
+        Err(LoadFailure::new(LoadError::Restless, last.unwrap_or_else(known)))
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 use std::fs;
 use std::path::Path;
@@ -10,27 +10,28 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::load_alone;
+use crate::config::{FileCache, Input, Overrides, Report, load_alone, load_shown};
 use crate::drain::Shutdown;
 use crate::generation::Generation;
-use crate::tls::Terminator;
+use crate::tls::{Certificate, ServerConfigs, Terminator};
+use crate::upstream::App;
 
-/// Stirs when the test says so.
+/// A file watch that the test triggers.
 #[derive(Clone, Debug, Default)]
 struct Invented(Arc<Notify>);
 
-impl Stirs for Invented {
+impl ChangeSource for Invented {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {}
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         self.0.notified().await;
     }
 }
 
-/// A configuration in a folder, and what follows it.
+/// A configuration in a folder and the driver that reloads it.
 struct Followed {
     dir: TempDir,
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     metrics: Arc<Metrics>,
     reloader: Reloader,
     stirs: Invented,
@@ -46,20 +47,20 @@ impl Followed {
         Self { stirs: stirs.clone(), ..Self::with(config, stirs) }
     }
 
-    fn with<S: Stirs + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
+    fn with<S: ChangeSource + Default + Send + Sync + 'static>(config: &str, stirs: S) -> Self {
         let dir = TempDir::new().expect("a folder");
         certify(&dir);
         let file = dir.path().join("proxy.toml");
         fs::write(&file, text(&dir, config)).expect("write");
         let loads = Arc::<AtomicUsize>::default();
         let (path, counted) = (file.clone(), Arc::clone(&loads));
-        let source = Source::new(file, move || {
+        let source = ConfigSource::new(file, move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             load_alone(&path)
         });
-        let Opened { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
+        let LoadedConfig { settings, shown, terms, apps, snapshot } = source.open().expect("sound files");
         let terminator = Arc::new(Terminator::new(terms.expect("TLS")).expect("a terminator"));
-        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
         let metrics = Arc::new(Metrics::new());
         let (driver, reloader) = Driver::new(source, (snapshot, shown), stirs, &current, None, &metrics);
         let tracker = TaskTracker::new();
@@ -73,7 +74,7 @@ impl Followed {
         fs::write(self.dir.path().join("proxy.toml"), text(&self.dir, config)).expect("write");
     }
 
-    /// How often the configuration has been loaded since the last call.
+    /// Returns the number of loads since the last call.
     fn loads(&self) -> usize {
         self.loads.swap(0, Ordering::Relaxed)
     }
@@ -82,19 +83,19 @@ impl Followed {
         self.current.load().settings.routes[0].heartbeat.policy().interval
     }
 
-    /// Something happens in the folder; then as much time passes as a look takes to be due.
+    /// Triggers the watch and advances time until the check of the files is due.
     async fn stir(&self) {
         self.stirs.0.notify_one();
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.settled().await;
     }
 
-    /// Until the driver has nothing under way: it answers in turn, and a second question changes nothing.
+    /// Yields, so that the driver handles what is due.
     async fn settled(&self) {
         tokio::task::yield_now().await;
     }
 
-    async fn reload(&self) -> Outcome {
+    async fn reload(&self) -> ReloadOutcome {
         timeout(10 * MINUTE, self.reloader.reload()).await.expect("an answer")
     }
 
@@ -103,7 +104,7 @@ impl Followed {
     }
 }
 
-/// A new certificate with its key.
+/// Writes a new certificate and its key.
 fn certify(dir: &TempDir) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
@@ -142,7 +143,7 @@ async fn a_change_is_applied_once_it_is_quiet() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_nobody_tells_of_is_found_within_a_minute() {
     let followed = Followed::start(&every("10s"));
-    // The watch is armed, and its first look behind it.
+    // The watch is armed, and its first check is done.
     tokio::time::sleep(Duration::from_secs(1)).await;
     followed.write(&every("20s"));
     tokio::time::sleep(Duration::from_secs(50)).await;
@@ -188,18 +189,18 @@ async fn what_cannot_be_used_leaves_everything_as_it_was_and_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn who_asks_is_told_what_has_come_of_it() {
     let followed = Followed::start(&every("10s"));
-    let told = |result, generation| Outcome { result, generation, requires_restart: Vec::new(), error: None };
+    let told = |result, generation| ReloadOutcome { result, generation, requires_restart: Vec::new(), error: None };
     assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1));
     followed.write(&format!("# a remark\n{}", every("10s")));
     assert_eq!(followed.reload().await, told(ReloadResult::Unchanged, 1), "a remark is no setting");
     followed.write(&every("20s"));
     assert_eq!(followed.reload().await, told(ReloadResult::Applied, 2));
     followed.write(&format!("{}[listen]\nworkers = 7\n", every("20s")));
-    let waits = Outcome { requires_restart: vec!["listen.workers".into()], ..told(ReloadResult::Partial, 2) };
+    let waits = ReloadOutcome { requires_restart: vec!["listen.workers".into()], ..told(ReloadResult::Partial, 2) };
     assert_eq!(followed.reload().await, waits);
     assert_eq!(followed.reload().await, waits, "it still waits");
     followed.write(&format!("{}[listen]\nworkers = 7\n", every("30s")));
-    assert_eq!(followed.reload().await, Outcome { generation: 3, ..waits }, "the rest is applied");
+    assert_eq!(followed.reload().await, ReloadOutcome { generation: 3, ..waits }, "the rest is applied");
     assert_eq!(followed.interval(), Duration::from_secs(30));
     fs::remove_file(followed.dir.path().join("tls.key")).expect("remove");
     let failed = followed.reload().await;
@@ -240,28 +241,28 @@ async fn an_app_with_equal_settings_stays_the_same_app() {
     followed.write(&route(3));
     assert_eq!(followed.reload().await.result, ReloadResult::Applied);
     assert!(Arc::ptr_eq(&before[0], &apps()[0]));
-    assert!(!Arc::ptr_eq(before[1].pulse(), apps()[1].pulse()));
-    // Every route finds its app by the settings that both share.
+    assert!(!Arc::ptr_eq(before[1].liveness(), apps()[1].liveness()));
+    // Every route finds its app by the settings shared by both.
     let generation = followed.current.load_full();
     for route in &generation.settings.routes {
         assert!(generation.apps.iter().any(|app| Arc::ptr_eq(app.settings(), &route.upstream)), "{route:?}");
     }
 }
 
-/// Stands before a file system that does not answer, until it is told something.
+/// Blocks until the test releases it, like a file system that does not respond.
 #[derive(Debug, Default)]
 struct Stuck(Option<(mpsc::UnboundedSender<()>, Mutex<std::sync::mpsc::Receiver<()>>)>);
 
-impl Stirs for Stuck {
+impl ChangeSource for Stuck {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {
         if let Some((begun, answer)) = self.0.take() {
             begun.send(()).expect("the test goes on");
-            // In vain, where it is the test's own thread that waits here.
+            // Fails if it is the thread of the test that waits here.
             let _ = answer.into_inner().expect("nobody panicked").recv_timeout(Duration::from_secs(5));
         }
     }
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         std::future::pending::<()>().await;
     }
 }
@@ -280,8 +281,81 @@ async fn a_file_system_that_does_not_answer_holds_up_nothing_else() {
 async fn who_asks_when_it_is_over_is_told_so() {
     let Followed { reloader, tracker, .. } = Followed::start("");
     drop(tracker);
-    let orphan = Reloader { asks: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
+    let orphan = Reloader { requests: mpsc::unbounded_channel().0, status: Arc::clone(&reloader.status) };
     let outcome = orphan.reload().await;
     assert_eq!(outcome.result, ReloadResult::Failed);
-    assert!(outcome.error.is_some_and(|error| error.contains("about to end")));
+    assert!(outcome.error.is_some_and(|error| error.contains("shutting down")));
+}
+
+/// Loads the file at `path` as `pulsegate run` does: the faults of the TLS files are among the findings.
+fn load(path: &Path, cache: &FileCache) -> Result<(Settings, EffectiveConfig), Report> {
+    let faults = |tls: &crate::config::TlsSettings| ServerConfigs::faults(tls, cache);
+    load_shown(&Input::from(path), &Overrides::default(), faults, |app| App::faults(app, cache))
+}
+
+/// The fingerprint of the certificate that clients would see.
+fn fingerprint(opened: LoadedConfig) -> [u8; 32] {
+    let terminator = Terminator::new(opened.terms.expect("TLS")).expect("a terminator");
+    terminator.certificates()[0].fingerprint
+}
+
+fn fingerprint_of(file: &Path) -> [u8; 32] {
+    Certificate::from_pem_file(file, &FileCache::default()).expect("a certificate").fingerprint
+}
+
+#[test]
+fn tls_files_are_read_once_in_a_load() {
+    let dir = TempDir::new().expect("a folder");
+    certify(&dir);
+    let expected = fingerprint_of(&dir.path().join("tls.crt"));
+    // Pipes that are written once: a second read would wait for ever.
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    for name in ["tls.crt", "tls.key"] {
+        let file = dir.path().join(name);
+        let pem = fs::read(&file).expect("read");
+        fs::remove_file(&file).expect("remove");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).expect("a pipe");
+        // The only open for writing waits for the only one for reading.
+        std::thread::spawn(move || fs::write(&file, pem));
+    }
+    let file = dir.path().join("proxy.toml");
+    fs::write(&file, text(&dir, "")).expect("write");
+    let (done, opened) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let source = ConfigSource::new(file.clone(), move |cache| load(&file, cache));
+        let _ = done.send(source.open().map(fingerprint));
+    });
+    let opened = opened.recv_timeout(Duration::from_secs(60)).expect("no file is read twice");
+    assert_eq!(opened.expect("a sound pair"), expected);
+}
+
+#[test]
+fn a_pair_that_is_replaced_during_a_load_is_read_as_a_pair() {
+    // Between its two files, and behind both.
+    for is_between in [true, false] {
+        let dir = Arc::new(TempDir::new().expect("a folder"));
+        certify(&dir);
+        let file = dir.path().join("proxy.toml");
+        fs::write(&file, text(&dir, "")).expect("write");
+        let loads = Arc::<AtomicUsize>::default();
+        let (folder, counted, path) = (Arc::clone(&dir), Arc::clone(&loads), file.clone());
+        let source = ConfigSource::new(file, move |cache| {
+            let is_first = counted.fetch_add(1, Ordering::Relaxed) == 0;
+            if is_first && is_between {
+                cache.read(&folder.path().join("tls.crt")).expect("a certificate");
+                certify(&folder);
+            }
+            let loaded = load(&path, cache);
+            if is_first {
+                assert_eq!(loaded.is_ok(), !is_between, "a certificate without its key");
+                certify(&folder);
+            }
+            loaded
+        });
+        let opened = source.open().expect("a sound pair");
+        let snapshot = opened.snapshot.clone();
+        assert_eq!(fingerprint(opened), fingerprint_of(&dir.path().join("tls.crt")), "the one that is there now");
+        assert_eq!(snapshot, snapshot.again(), "what was read is what is there");
+        assert_eq!(loads.load(Ordering::Relaxed), 2);
+    }
 }

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Deadline;
-
 /// The longest interval between two ticks that is not a pause: one and a half periods. A longer stop is always
 /// detected.
 const NO_PAUSE: Duration = Duration::from_millis(750);
@@ -57,10 +55,10 @@ impl Record {
         self.pauses(now).map(|pause| pause.after(since)).sum()
     }
 
-    /// Returns the instant of `deadline`. Only pauses that began before that instant move it, so it is never later than
-    /// the span, the renewed time and the pauses together.
-    pub(super) fn deadline(&self, deadline: &Deadline, now: Instant) -> Instant {
-        let Deadline { since, limit, anew } = *deadline;
+    /// Returns the deadline of a span of `limit` from `since` on, of which at least `minimum` is left after the first
+    /// pause. Only pauses that began before it move it, so it is never later than the span, the minimum, and the pauses
+    /// together.
+    pub(super) fn deadline(&self, since: Instant, limit: Duration, minimum: Duration, now: Instant) -> Instant {
         let mut at = since + limit;
         if limit.is_zero() {
             return at;
@@ -72,7 +70,7 @@ impl Record {
             }
             at += pause.after(since);
             if is_first {
-                at = at.max(pause.to + anew);
+                at = at.max(pause.to + minimum);
                 is_first = false;
             }
         }

@@ -33,7 +33,7 @@ async fn without_a_record_it_is_a_timer_like_any_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_runs_has_no_pauses() {
-    watched(async {
+    with_pause_record(async {
         let begun = Instant::now();
         for _ in 0..100 {
             sleep(700 * SECOND / 1000).await;
@@ -47,7 +47,7 @@ async fn a_process_that_runs_has_no_pauses() {
 #[tokio::test(start_paused = true)]
 async fn s77_a_pause_within_the_time_begins_it_anew_wherever_it_falls() {
     for (before, pause) in [(0, 1), (3, 6), (9, 30), (9, 1), (0, 60)].map(|(a, b)| (a * SECOND, b * SECOND)) {
-        watched(async {
+        with_pause_record(async {
             let wait = async {
                 let mut expiry = Expiry::after(10 * SECOND);
                 tokio::join!(async { (&mut expiry).await }, async {
@@ -64,7 +64,7 @@ async fn s77_a_pause_within_the_time_begins_it_anew_wherever_it_falls() {
 
 #[tokio::test(start_paused = true)]
 async fn s77_the_time_is_given_anew_once_and_later_pauses_are_added() {
-    watched(async {
+    with_pause_record(async {
         let begun = Instant::now();
         let deadline = Deadline::after(10 * SECOND);
         sleep(9 * SECOND).await;
@@ -81,7 +81,7 @@ async fn s77_the_time_is_given_anew_once_and_later_pauses_are_added() {
 
 #[tokio::test(start_paused = true)]
 async fn s77_a_process_that_is_always_paused_keeps_a_bound_all_the_same() {
-    watched(async {
+    with_pause_record(async {
         let deadline = Deadline::after(10 * SECOND);
         let begun = Instant::now();
         let mut ran = Duration::ZERO;
@@ -97,7 +97,7 @@ async fn s77_a_process_that_is_always_paused_keeps_a_bound_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_before_the_time_or_behind_it_moves_nothing() {
-    watched(async {
+    with_pause_record(async {
         advance(5 * SECOND).await;
         sleep(SECOND).await;
         let deadline = Deadline::after(2 * SECOND);
@@ -112,13 +112,13 @@ async fn a_pause_before_the_time_or_behind_it_moves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_span_may_get_less_than_all_of_it_anew() {
-    watched(async {
-        let deadline = Deadline::after(60 * SECOND).anew(5 * SECOND);
+    with_pause_record(async {
+        let deadline = Deadline::after(60 * SECOND).with_min_after_pause(5 * SECOND);
         sleep(10 * SECOND).await;
         let before = Instant::now();
         advance(20 * SECOND).await;
         assert_lasts(deadline.at() - before, 70 * SECOND);
-        let deadline = Deadline::after(60 * SECOND).anew(5 * SECOND);
+        let deadline = Deadline::after(60 * SECOND).with_min_after_pause(5 * SECOND);
         sleep(59 * SECOND).await;
         advance(20 * SECOND).await;
         assert_lasts(deadline.at() - Instant::now(), 5 * SECOND);
@@ -128,7 +128,7 @@ async fn a_span_may_get_less_than_all_of_it_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn s77_what_has_arrived_is_taken_before_the_time_is_over() {
-    watched(async {
+    with_pause_record(async {
         let begun = Instant::now();
         // Like a socket whose readiness reaches the runtime shortly after the timer has fired.
         let arrived = pin!(async {
@@ -159,9 +159,9 @@ async fn s52_an_expiry_is_polled_outside_the_budget() {
 
 #[tokio::test(start_paused = true)]
 async fn s78_a_pause_is_credited_once() {
-    watched(async {
+    with_pause_record(async {
         let mut credit = Credit::new(Instant::now());
-        let drawn = |credit: &mut Credit| (0..1000).take_while(|_| credit.draw(SECOND / 10, Instant::now())).count();
+        let drawn = |credit: &mut Credit| (0..1000).take_while(|_| credit.take(SECOND / 10, Instant::now())).count();
         assert_eq!(drawn(&mut credit), 0);
         advance(3 * SECOND).await;
         let first = drawn(&mut credit);

@@ -1,23 +1,23 @@
-//! Characters of log lines that a terminal or a reader of lines acts on: much of what is logged was chosen by clients.
+//! Escaping of control characters in log lines, because many logged values are chosen by clients.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Returns whether a terminal or a reader of lines acts on `c`: controls (C0, DEL and C1), separators of lines and
-/// paragraphs, and marks of writing direction.
-pub(crate) fn disturbs(c: char) -> bool {
+/// Returns whether a terminal or a line reader interprets `c`: controls (C0, DEL and C1), line and paragraph
+/// separators, and marks of writing direction.
+pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The way in which such a character is written.
+/// The escape syntax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Escape {
-    /// `\u0085`. Those below DEL are escaped within strings, and there are none outside but the end of the line.
+    /// `\u0085`. Characters below DEL are already escaped within strings; outside of strings only the newline occurs.
     Json,
-    /// `\u{85}`, but for what the format has: ends of lines, tabs, and colours if there are any.
+    /// `\u{85}`, except for the characters of the format itself: newlines, tabs, and colour sequences if there are any.
     Text { has_colour: bool },
 }
 
@@ -27,12 +27,12 @@ impl Escape {
             Self::Json => c < '\u{7f}',
             Self::Text { has_colour } => matches!(c, '\n' | '\t') || has_colour && c == '\u{1b}',
         };
-        disturbs(c) && !is_of_the_format
+        is_control(c) && !is_of_the_format
     }
 
-    /// `line` with these characters escaped; `None` where there are none.
+    /// Returns `line` with control characters escaped; `None` if there are none.
     fn escaped(self, line: &[u8]) -> Option<String> {
-        // Of ASCII, as most lines are, there is one look at each byte.
+        // Fast path: most lines are printable ASCII.
         if line.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Escape {
     }
 }
 
-/// A log whose lines are escaped before they are written to `log`.
+/// A writer that escapes lines before it passes them to `log`.
 #[derive(Clone, Debug)]
 pub(super) struct Escaping<W> {
     log: W,
@@ -74,7 +74,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
 }
 
 impl<W: Write> Write for Escaping<W> {
-    /// Takes `line`, one whole event.
+    /// Writes `line`, one whole event.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match self.escape.escaped(line) {
             Some(escaped) => self.log.write_all(escaped.as_bytes())?,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn json_keeps_its_value() {
-        let all: String = ('\0'..='\u{2100}').filter(|c| disturbs(*c)).collect();
+        let all: String = ('\0'..='\u{2100}').filter(|c| is_control(*c)).collect();
         for text in [&*all, "größe ✓ \u{1f600}", "\u{85}a\u{2028}\"\\\u{9b}2J\u{202e}", ""] {
             let line = format!("{}\n", serde_json::json!({ text: text }));
             let written = escaped(Escape::Json, &line);
@@ -108,7 +108,7 @@ mod tests {
                 written.trim_end().parse::<serde_json::Value>().expect("JSON"),
                 serde_json::json!({ text: text })
             );
-            assert!(!written.trim_end().chars().any(disturbs), "{}", written.escape_unicode());
+            assert!(!written.trim_end().chars().any(is_control), "{}", written.escape_unicode());
         }
         assert_eq!(escaped(Escape::Json, "\"ö\u{85}\"\n"), "\"ö\\u0085\"\n");
     }

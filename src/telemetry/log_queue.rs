@@ -1,5 +1,5 @@
-//! The queue of log lines and the thread that writes them. A worker only appends to the queue: while the reader of the
-//! log is stopped, or the disk is full, sessions are served and probed as always, and lines are lost instead.
+//! The queue of log lines and the thread that writes them. Workers only append to the queue: while the reader of the
+//! log is stopped or the disk is full, sessions are served and probed as usual, and lines are lost instead.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -11,23 +11,23 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::Chain;
 
-/// Bytes that may wait for the reader of the log: the last lines of about 20,000 sessions.
+/// The maximum size of queued lines in bytes: the last lines of about 20,000 sessions.
 const CAPACITY: usize = 16 * 1024 * 1024;
 
-/// The buffer that is kept for the next lines; a larger one is given back.
+/// The maximum size in bytes of the buffer that is reused; a larger one is freed.
 const KEPT: usize = 64 * 1024;
 
-/// The longest wait for the reader of the log at the end of the process.
+/// The time limit for writing the last lines at the end of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The pause before another attempt, where the log is non-blocking and takes nothing.
+/// The pause before another attempt, if the log is non-blocking and full.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A bounded queue of lines for one log.
 #[derive(Clone, Debug)]
 pub(super) struct LogQueue(Arc<Shared>);
 
-/// Waits, when dropped, until every line is written, but for a second at most.
+/// A guard that waits on drop until every line is written, for one second at most.
 #[derive(Debug)]
 #[must_use = "lines that are still queued are lost without it"]
 pub struct Flush(LogQueue);
@@ -35,7 +35,7 @@ pub struct Flush(LogQueue);
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Signalled when lines are queued, and when they have been written.
+    /// Notified when lines are queued, and when they are written.
     changed: Condvar,
 }
 
@@ -43,20 +43,20 @@ struct Shared {
 struct State {
     /// Whole lines, in order.
     queued: Vec<u8>,
-    /// Bytes that the thread is writing.
+    /// The number of bytes that the thread is writing.
     in_flight: usize,
-    /// Lines lost since the last report of a loss.
+    /// The number of lines lost since the last report of a loss.
     lost: u64,
-    /// The error of the last write that failed, if one of these lines was lost to it.
+    /// The error of the last failed write, if it lost one of these lines.
     error: Option<io::Error>,
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to `log`.
+    /// Starts the thread that writes to `log`. Fails when the thread cannot be created.
     pub(super) fn start(log: impl Write + Send + 'static) -> io::Result<(Self, Flush)> {
         let queue = Self(Arc::default());
         let writer = queue.clone();
-        // Not joined: a write to a log that is never read does not return, and must not hold up the exit.
+        // Not joined: a write to a log that is never read does not return, and must not delay the exit.
         thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(log))?;
         let flush = Flush(queue.clone());
         Ok((queue, flush))
@@ -77,7 +77,7 @@ impl LogQueue {
         self.0.changed.notify_all();
     }
 
-    /// Writes what is queued, for as long as the process runs.
+    /// Writes queued lines for as long as the process runs.
     fn run(&self, log: impl Write) {
         let mut log = Log { log, torn: false };
         let mut lines = Vec::new();
@@ -93,14 +93,14 @@ impl LogQueue {
             };
             lines.clear();
             lines.shrink_to(KEPT);
-            // Reported as a line of the same log, once it takes lines again.
+            // Reported as a line of the same log, once it accepts lines again.
             if let Some((lines, error)) = lost {
                 report(lines, error);
             }
         }
     }
 
-    /// Waits for lines and swaps them with `written`, an empty buffer.
+    /// Waits for lines and swaps them with `written`, which is an empty buffer.
     fn take(&self, written: &mut Vec<u8>) {
         let mut state = self.lock();
         state.in_flight = 0;
@@ -118,24 +118,25 @@ impl LogQueue {
         state.error = Some(error);
     }
 
-    /// The loss that has not been reported yet; it counts as reported then.
+    /// Takes the loss that has not been reported yet: lines and the last error.
     fn taken_loss(&self) -> Option<(u64, Option<io::Error>)> {
         let mut state = self.lock();
         (state.lost > 0).then(|| (mem::take(&mut state.lost), state.error.take()))
     }
 }
 
-/// A log, and whether its last line lacks its end.
+/// A log and the state of its last line.
 struct Log<W> {
     log: W,
+    /// Set if the last line lacks its end.
     torn: bool,
 }
 
 impl<W: Write> Log<W> {
-    /// Writes all of `lines`, or as much as goes before an error; returns how much that was.
+    /// Writes `lines` up to the first error. Returns the number of bytes written.
     fn write(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         if self.torn {
-            // The next line is not glued to what a full disk has left of another.
+            // Separates the next line from one that a full disk has cut.
             if let (0, Err(error)) = self.write_bytes(b"\n") {
                 return (0, Err(error));
             }
@@ -164,11 +165,11 @@ impl<W: Write> Log<W> {
 fn report(lines: u64, error: Option<io::Error>) {
     match error {
         Some(error) => {
-            tracing::warn!(lines, error = %Chain(&error), mend = "make room where standard error goes", "log lines lost");
+            tracing::warn!(lines, error = %Chain(&error), mend = "free space where standard error is written", "log lines lost");
         }
         None => {
             let error = "the reader of standard error was too slow";
-            tracing::warn!(lines, error, mend = "speed it up, or raise log.level", "log lines lost");
+            tracing::warn!(lines, error, mend = "use a faster reader, or raise log.level", "log lines lost");
         }
     }
 }
@@ -177,13 +178,13 @@ impl Drop for Flush {
     fn drop(&mut self) {
         let state = self.0.lock();
         let is_pending = |state: &mut State| state.in_flight > 0 || !state.queued.is_empty();
-        // After the timeout the rest is lost, as it would be at a crash.
+        // After the timeout the remaining lines are lost, as in a crash.
         drop(self.0.0.changed.wait_timeout_while(state, FLUSH_TIMEOUT, is_pending));
     }
 }
 
 impl Write for &LogQueue {
-    /// Takes `line`, one whole event, or loses it; never fails and never waits for the log.
+    /// Queues `line`, one whole event, or counts it as lost; never fails and never waits for the log.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.append(line);
         Ok(line.len())
@@ -203,5 +204,4 @@ impl<'a> MakeWriter<'a> for LogQueue {
 }
 
 #[cfg(test)]
-#[path = "log_queue_tests.rs"]
 mod tests;

@@ -1,17 +1,17 @@
-//! What is counted, under the names that a Prometheus server sees.
+//! The metrics of the process, under the names that Prometheus scrapes.
 //!
-//! Labels take their values from small closed sets or from the configuration; never an address, a path or a
-//! connection's name, and nothing of a client's choosing. What may be counted often, counts without a lock.
+//! The values of labels come from small closed sets or from the configuration: never an address, a path, a connection
+//! id or another value chosen by a client. Frequent events are counted without a lock.
 
 mod catalogue;
 mod collectors;
+mod counter_set;
 mod exposition;
 mod histogram;
+mod labels;
 mod process;
 mod requests;
 mod route;
-mod tally;
-mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,31 +21,32 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric as Registered, Registry};
+use prometheus_client::registry::Registry;
 
-pub use catalogue::{ALL, Kind, Label, Metric, Values, markdown};
-pub use exposition::Exposition;
+pub use catalogue::{ALL, Label, Metric, MetricKind, Values, markdown};
+pub use exposition::TextFormat;
 pub(crate) use exposition::media_range;
-pub use route::{Active, Attempt, Outcome, RouteMetrics};
+pub use route::{GaugeGuard, RouteMetrics, UpgradeAttempt, UpgradeOutcome};
 
 use crate::config::Route;
-use crate::relay::{Memory, Traffic};
-use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS};
+use crate::relay::Memory;
+use crate::session::Traffic;
+use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS, register};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
+use counter_set::CounterSet;
 use histogram::Histogram;
+use labels::{known, known_or_other};
 use process::Process;
 use requests::Counts;
-use tally::Tally;
-use words::{known, known_or_other};
 
-/// Of a handshake that failed, or that agreed on no group.
+/// The version and group of a failed handshake, and the group of one that negotiated none.
 const NONE: &str = "none";
 
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Metrics without the prefix, whose names are the same in every program.
+    /// Metrics without the prefix, named alike by every Prometheus client library.
     process: Registry,
     unrouted: Counts,
     families: Families,
@@ -56,38 +57,38 @@ pub struct Metrics {
     certificates: Certificates,
 }
 
-/// Totals over all labels since the start.
+/// Returns the totals over all labels since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Client connections accepted.
+pub struct MetricTotals {
+    /// Accepted client connections.
     pub connections: u64,
-    /// Client connections closed before their handshake.
+    /// Client connections closed before their TLS handshake.
     pub connections_refused: u64,
-    /// Handshakes that failed, whatever the outcome.
+    /// Failed TLS handshakes of every outcome.
     pub handshakes_failed: u64,
-    /// Plain requests answered.
+    /// Answered plain requests.
     pub requests: u64,
-    /// Upgrades refused.
+    /// Refused upgrades.
     pub rejections: u64,
-    /// WebSocket sessions opened.
+    /// Opened WebSocket sessions.
     pub websockets: u64,
-    /// Requests and upgrades that got no valid answer from the app.
+    /// Requests and upgrades without a valid response from the app.
     pub upstream_errors: u64,
-    /// Probes of the app's own liveness that went unanswered.
+    /// Unanswered liveness probes of the app.
     pub upstream_missed: u64,
 }
 
-/// A direction of sessions.
+/// The direction of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum TrafficDirection {
     /// From clients to apps.
     In,
     /// From apps to clients.
     Out,
 }
 
-impl Direction {
-    /// The word for metrics.
+impl TrafficDirection {
+    /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::In => "in",
@@ -98,25 +99,25 @@ impl Direction {
 
 #[derive(Debug)]
 struct Families {
-    routes: route::Families,
+    routes: route::RouteFamilies,
     connections_active: Gauge,
-    connections_refused: Tally,
+    connections_refused: CounterSet,
     tls_handshakes: Family<Handshake, Counter>,
     tls_handshake_duration: Histogram,
-    upgrade_rejections: Tally,
-    http2_goaways: Tally,
-    backpressure_pauses: Tally,
+    upgrade_rejections: CounterSet,
+    http2_goaways: CounterSet,
+    backpressure_pauses: CounterSet,
     upstream_connect_duration: Histogram,
-    upstream_connect_errors: Tally,
-    upstream_errors: Tally,
+    upstream_connect_errors: CounterSet,
+    upstream_errors: CounterSet,
     upstream_missed: Counter,
     reload_successful: Gauge,
     reload_success: Gauge,
-    reloads: Tally,
+    reloads: CounterSet,
     draining: Gauge,
 }
 
-/// A family cannot be summed over its labels; these count beside it.
+/// Sums over all labels of a family, counted separately because a family cannot be summed.
 #[derive(Debug, Default)]
 struct Sums {
     connections: Counter,
@@ -124,7 +125,7 @@ struct Sums {
     handshakes_failed: Counter,
     rejections: Counter,
     upstream_errors: Counter,
-    routes: route::Totals,
+    routes: route::RouteTotals,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,7 +142,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at zero; the configuration counts as loaded, without which there would be no process.
+    /// Returns metrics at zero; the last load of the configuration counts as successful.
     pub fn new() -> Self {
         let families = Families::new();
         let (memory, passed, certificates) = (Arc::<Memory>::default(), Passed::default(), Certificates::default());
@@ -166,8 +167,8 @@ impl Metrics {
         metrics
     }
 
-    /// The handles of `route`, the same for every route with the same host and path, also after a reload. To be
-    /// fetched once and kept.
+    /// Returns the handles of `route`: the same for every route with the same host and path, also after a reload. Takes
+    /// a lock, so callers keep them.
     pub fn route(&self, route: &Route) -> Arc<RouteMetrics> {
         let host = route.host.as_ref().map(ToString::to_string).unwrap_or_default();
         let label: Arc<str> = format!("{host}{}", route.path).into();
@@ -176,13 +177,13 @@ impl Metrics {
         Arc::clone(routes.entry(Arc::clone(&label)).or_insert_with(new))
     }
 
-    /// An upgrade was answered with an error; `reason` is one word.
+    /// Counts an upgrade answered with an error; `reason` is one word.
     pub fn rejected(&self, reason: &'static str) {
         self.families.upgrade_rejections.inc(reason);
         self.totals.rejections.inc();
     }
 
-    /// A TLS handshake succeeded, and took so long.
+    /// Counts a successful TLS handshake that took `took`.
     pub fn handshake(&self, version: &'static str, group: Option<&str>, took: Duration) {
         let version = known(TLS_VERSIONS, version);
         let group = group.map_or(NONE, |group| known_or_other(TLS_GROUPS, group));
@@ -190,65 +191,65 @@ impl Metrics {
         self.families.tls_handshake_duration.observe(took);
     }
 
-    /// A TLS handshake failed; `outcome` says in one word why.
+    /// Counts a failed TLS handshake; `outcome` is the reason in one word.
     pub fn handshake_failed(&self, outcome: &'static str) {
         let outcome = known(HANDSHAKE_OUTCOMES, outcome);
         self.families.tls_handshakes.get_or_create(&Handshake { outcome, version: NONE, group: NONE }).inc();
         self.totals.handshakes_failed.inc();
     }
 
-    /// A plain request that is on no route was answered with `code`, and how long that took says nothing. Where its head
-    /// was too bad to have a method, that is empty.
+    /// Counts a plain request without a route that was answered with `code`; its duration is not recorded. `method` is
+    /// empty if the head could not be parsed.
     pub fn answered(&self, method: &str, code: u16) {
         self.unrouted.answered(method, code);
         self.totals.routes.requests.inc();
     }
 
-    /// An HTTP/2 connection was ended for what its client did; `reason` is one word.
+    /// Counts an HTTP/2 connection ended because of its client; `reason` is one word.
     pub fn goaway(&self, reason: &'static str) {
         self.families.http2_goaways.inc(reason);
     }
 
-    /// A connect to an app succeeded, and took so long.
+    /// Counts a successful connect to an app that took `took`.
     pub fn upstream_connect(&self, took: Duration) {
         self.families.upstream_connect_duration.observe(took);
     }
 
-    /// A connect to an app failed; `reason` is one word.
+    /// Counts a failed connect to an app; `reason` is one word.
     pub fn upstream_connect_error(&self, reason: &'static str) {
         self.families.upstream_connect_errors.inc(reason);
     }
 
-    /// A request or an upgrade got no valid answer from its app; `reason` is one word.
+    /// Counts a request or an upgrade without a valid response from its app; `reason` is one word.
     pub fn upstream_error(&self, reason: &'static str) {
         self.families.upstream_errors.inc(reason);
         self.totals.upstream_errors.inc();
     }
 
-    /// A probe of the app's own liveness went unanswered.
+    /// Counts an unanswered liveness probe of an app.
     pub fn upstream_missed(&self) {
         self.families.upstream_missed.inc();
     }
 
-    /// A client connection was accepted; it counts as active until the place is dropped.
+    /// Counts an accepted client connection, which is active until the returned guard is dropped.
     #[must_use = "the connection counts as closed when this is dropped"]
-    pub fn connection(&self) -> Active {
+    pub fn connection(&self) -> GaugeGuard {
         self.totals.connections.inc();
-        Active::enter(&self.families.connections_active)
+        GaugeGuard::enter(&self.families.connections_active)
     }
 
-    /// A connection was closed before its handshake; `reason` is one word.
+    /// Counts a connection closed before its TLS handshake; `reason` is one word.
     pub fn connection_refused(&self, reason: &'static str) {
         self.families.connections_refused.inc(reason);
         self.totals.connections_refused.inc();
     }
 
-    /// A session stopped reading from one peer, because the other does not take what there is.
-    pub fn backpressure(&self, direction: Direction) {
+    /// Counts a session that stops reading from one peer because the other does not read.
+    pub fn backpressure(&self, direction: TrafficDirection) {
         self.families.backpressure_pauses.inc(direction.as_str());
     }
 
-    /// An attempt to load the configuration anew came to `result`, one word; `success`: what it says is in force.
+    /// Counts a reload with its `result`, one word; `success` is false if the configuration was refused.
     pub fn reloaded(&self, result: &'static str, success: bool) {
         self.families.reloads.inc(result);
         self.loaded(success);
@@ -261,35 +262,35 @@ impl Metrics {
         }
     }
 
-    /// The certificate called `name`, after its file, is presented to clients, and expires then.
+    /// Records a certificate presented to clients, named after its file, and its expiry.
     pub fn certificate(&self, name: &str, not_after: SystemTime) {
         self.certificates.set(name, not_after);
     }
 
-    /// No certificate is presented to clients until the next is told.
-    pub fn forget_certificates(&self) {
+    /// Removes all certificates.
+    pub fn clear_certificates(&self) {
         self.certificates.clear();
     }
 
-    /// Whether the proxy is on its way out.
+    /// Records whether the proxy is draining.
     pub fn draining(&self, draining: bool) {
         self.families.draining.set(draining.into());
     }
 
-    /// From here on `source` is asked at each scrape for what was read from clients and from apps since the start;
-    /// neither may ever become less.
+    /// Sets the source of traffic totals since the start (from clients, from apps), read at each scrape. Both totals
+    /// must never decrease.
     pub fn observe_traffic(&self, source: impl Fn() -> (Traffic, Traffic) + Send + Sync + 'static) {
         self.passed.observe(source);
     }
 
-    /// Where sessions count what they hold for slow peers.
+    /// Returns the counters of bytes buffered for slow peers.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Totals over all labels since the start.
-    pub fn totals(&self) -> Totals {
-        Totals {
+    /// Returns the totals over all labels since the start.
+    pub fn totals(&self) -> MetricTotals {
+        MetricTotals {
             connections: self.totals.connections.get(),
             connections_refused: self.totals.connections_refused.get(),
             handshakes_failed: self.totals.handshakes_failed.get(),
@@ -301,14 +302,14 @@ impl Metrics {
         }
     }
 
-    /// All of them in the `OpenMetrics` text format.
+    /// Returns all metrics in the `OpenMetrics` text format.
     pub fn encode(&self) -> String {
-        self.encode_as(Exposition::OpenMetrics)
+        self.encode_as(TextFormat::OpenMetrics)
     }
 
-    /// All of them in this format.
+    /// Returns all metrics in the text format `exposition`.
     #[expect(clippy::missing_panics_doc, reason = "a String takes whatever is written to it")]
-    pub fn encode_as(&self, exposition: Exposition) -> String {
+    pub fn encode_as(&self, exposition: TextFormat) -> String {
         let mut text = String::new();
         let written = text::encode_registry(&mut text, &self.registry)
             .and_then(|()| text::encode_registry(&mut text, &self.process))
@@ -321,26 +322,26 @@ impl Metrics {
 impl Families {
     fn new() -> Self {
         Self {
-            routes: route::Families::default(),
+            routes: route::RouteFamilies::default(),
             connections_active: Gauge::default(),
-            connections_refused: Tally::of(&catalogue::CONNECTIONS_REFUSED),
+            connections_refused: CounterSet::of(&catalogue::CONNECTIONS_REFUSED),
             tls_handshakes: Family::default(),
             tls_handshake_duration: Histogram::new(SHORT),
-            upgrade_rejections: Tally::of(&catalogue::UPGRADE_REJECTIONS),
-            http2_goaways: Tally::of(&catalogue::HTTP2_GOAWAYS),
-            backpressure_pauses: Tally::of(&catalogue::BACKPRESSURE_PAUSES),
+            upgrade_rejections: CounterSet::of(&catalogue::UPGRADE_REJECTIONS),
+            http2_goaways: CounterSet::of(&catalogue::HTTP2_GOAWAYS),
+            backpressure_pauses: CounterSet::of(&catalogue::BACKPRESSURE_PAUSES),
             upstream_connect_duration: Histogram::new(SHORT),
-            upstream_connect_errors: Tally::of(&catalogue::UPSTREAM_CONNECT_ERRORS),
-            upstream_errors: Tally::of(&catalogue::UPSTREAM_ERRORS),
+            upstream_connect_errors: CounterSet::of(&catalogue::UPSTREAM_CONNECT_ERRORS),
+            upstream_errors: CounterSet::of(&catalogue::UPSTREAM_ERRORS),
             upstream_missed: Counter::default(),
             reload_successful: Gauge::default(),
             reload_success: Gauge::default(),
-            reloads: Tally::of(&catalogue::CONFIG_RELOADS),
+            reloads: CounterSet::of(&catalogue::CONFIG_RELOADS),
             draining: Gauge::default(),
         }
     }
 
-    /// A registry of all families under their public names; counters gain `_total` when they are written.
+    /// Returns a registry of all families under their public names; `_total` is appended to counters on output.
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix(catalogue::PREFIX);
         let all = &mut registry;
@@ -367,11 +368,5 @@ impl Families {
     }
 }
 
-/// Enters `metric`, whose handles stay with the caller, under the name and with the words of its `entry`.
-fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
-    registry.register(entry.name, entry.help, metric.clone());
-}
-
 #[cfg(test)]
-#[path = "metrics/tests.rs"]
 mod tests;

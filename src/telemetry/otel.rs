@@ -1,7 +1,7 @@
-//! Spans for an OpenTelemetry collector: one for each request for a WebSocket, from its head to its 101 or its refusal.
+//! Spans for an OpenTelemetry collector: one for each WebSocket upgrade, from the request to its 101 or its error.
 //!
-//! Attributes follow the semantic conventions for HTTP servers. Spans wait in a bounded queue for a thread of their own,
-//! which sends them in batches; when the collector is slow or gone, spans are lost and nothing else.
+//! Attributes follow the semantic conventions for HTTP servers. Spans are queued, up to a limit, for a dedicated thread
+//! that sends them in batches; a slow or absent collector costs spans and nothing else.
 
 mod collector;
 
@@ -22,30 +22,30 @@ use opentelemetry_sdk::trace::{
 };
 
 use super::Chain;
-use super::lines::{Asked, Client};
 use crate::config::Otel;
-use crate::registry::ConnId;
+use crate::session::{ClientAddress, ConnId, RequestFacts};
 use collector::Collector;
 
-/// Spans that wait for the collector at most; further ones are lost.
-const QUEUE: usize = 2048;
-/// Spans in one request to the collector at most.
-const BATCH: usize = 512;
-/// How long a span waits for others.
-const DELAY: Duration = Duration::from_secs(1);
-/// How long one batch may take, tried several times.
-const EXPORT: Duration = Duration::from_secs(10);
-/// How long the end of the process waits for the last batch.
-const LAST: Duration = Duration::from_secs(1);
+/// The maximum number of queued spans; further ones are lost.
+const MAX_QUEUE: usize = 2048;
+/// The maximum number of spans in one request to the collector.
+const MAX_BATCH: usize = 512;
+/// The longest time for which a span waits for a batch to fill.
+const MAX_DELAY: Duration = Duration::from_secs(1);
+/// The time limit for one batch, retries included.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit for the last batch at the end of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// W3C Trace Context §3.2 and §3.3.
+/// The parent of the client's trace (W3C Trace Context §3.2).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The vendors' data of the client's trace (W3C Trace Context §3.3).
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Why the client of a span that was dropped has seen no answer.
+/// The `error.type` of a span that was dropped without a response.
 const ABANDONED: &str = "abandoned";
 
-/// Where spans go, if anywhere; a clone goes to the same place.
+/// The exporter of spans, if one is configured; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(Option<Export>);
 
@@ -55,20 +55,21 @@ struct Export {
     tracer: SdkTracer,
 }
 
-/// Tells of one request for a WebSocket, as abandoned if it is dropped before its end is told. Nothing, where the client
-/// belongs to a trace that is not recorded.
+/// The span of one WebSocket upgrade; dropped without an outcome, it ends as abandoned. Empty without an exporter, and
+/// if the client's trace is not sampled.
 #[derive(Debug)]
 pub struct Span(Option<Box<Open>>);
 
 #[derive(Debug)]
 struct Open {
     span: SdkSpan,
-    /// Whether the client named a span that this one belongs under.
+    /// Set if the client sent a valid parent span.
     has_parent: bool,
 }
 
 impl Spans {
-    /// To the collector that `otel` names. What keeps them from going there is told in a line, and harms nothing else.
+    /// Returns the exporter to the collector of `otel`. An exporter that cannot be built is logged; spans are then
+    /// disabled.
     pub fn to(otel: Option<&Otel>) -> Self {
         let Some(Otel { endpoint }) = otel else { return Self::default() };
         match Export::to(endpoint) {
@@ -80,46 +81,46 @@ impl Spans {
         }
     }
 
-    /// Somebody asks for a WebSocket; `route` is what metrics call the route.
-    pub fn upgrade<B>(&self, asked: &Asked, route: &str, request: &Request<B>) -> Span {
+    /// Starts the span of an upgrade; `route` is the label of the route in metrics.
+    pub fn upgrade<B>(&self, facts: &RequestFacts, route: &str, request: &Request<B>) -> Span {
         let Some(Export { tracer, .. }) = &self.0 else { return Span(None) };
         let parent = parent(request.headers());
         let has_parent = parent.span().span_context().is_valid();
         let method = method(request.method());
-        let name = format!("{} {}", method.unwrap_or("HTTP"), asked.route.path);
+        let name = format!("{} {}", method.unwrap_or("HTTP"), facts.route.path);
         let builder = tracer
             .span_builder(name)
             .with_kind(SpanKind::Server)
-            .with_attributes(attributes(asked, route, method, request));
+            .with_attributes(attributes(facts, route, method, request));
         let span = tracer.build_with_context(builder, &parent);
         Span(span.is_recording().then(|| Box::new(Open { span, has_parent })))
     }
 
-    /// Sends what is left, which may take a second; nobody must be waited for on this thread.
+    /// Sends the remaining spans. Blocks for up to one second, so it must not run on the thread of a runtime.
     pub fn flush(&self) {
         if let Some(Export { provider, .. }) = &self.0 {
-            // That the collector is gone was told.
-            let _ = provider.shutdown_with_timeout(LAST);
+            // A failure to export has been logged.
+            let _ = provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
 impl Span {
-    /// The trace that it belongs to, in hexadecimal digits.
+    /// Returns the id of the trace, in hexadecimal; `None` for an empty span.
     pub fn trace_id(&self) -> Option<Box<str>> {
         let open = self.0.as_ref()?;
         Some(open.span.span_context().trace_id().to_string().into())
     }
 
-    /// The session would be called `id`.
+    /// Records the id of the session that the upgrade opens.
     pub fn name_session(&mut self, id: ConnId) {
         if let Some(open) = &mut self.0 {
             open.span.set_attribute(KeyValue::new("pulsegate.connection.id", id.to_string()));
         }
     }
 
-    /// Makes this span the parent of what the app does, in `headers` that go to it. What vendors have said beside the
-    /// client's span stays, unless that was none (W3C Trace Context §4.2).
+    /// Makes this span the parent in `headers`, which go to the app. `tracestate` is kept only with a valid parent of
+    /// the client (W3C Trace Context §4.2).
     pub fn propagate(&self, headers: &mut HeaderMap) {
         let Some(open) = &self.0 else { return };
         headers.insert(TRACEPARENT, open.traceparent());
@@ -128,14 +129,14 @@ impl Span {
         }
     }
 
-    /// A session begins behind an answer with `status`.
+    /// Ends the span: a session opens after a response with `status`.
     pub fn switched(mut self, status: StatusCode) {
         if let Some(open) = self.0.take() {
             open.end(Some(status), None);
         }
     }
 
-    /// The answer is an error, for this `reason`, which is one word.
+    /// Ends the span with an error response; `reason` is one word.
     pub fn refused(mut self, status: StatusCode, reason: &'static str) {
         if let Some(open) = self.0.take() {
             open.end(Some(status), Some(reason));
@@ -152,7 +153,7 @@ impl Drop for Span {
 }
 
 impl Open {
-    /// As W3C Trace Context §3.2 has it.
+    /// Returns the value of `traceparent` (W3C Trace Context §3.2).
     fn traceparent(&self) -> HeaderValue {
         let context = self.span.span_context();
         let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags().to_u8());
@@ -167,7 +168,7 @@ impl Open {
         if let Some(error) = error {
             self.span.set_attribute(KeyValue::new("error.type", error));
         }
-        // A server is not to blame for what it answers with 4xx.
+        // A 4xx is no error of the server (semantic conventions for HTTP spans).
         if status.is_some_and(|status| status.is_server_error()) {
             self.span.set_status(Status::error(error.unwrap_or_default()));
         }
@@ -176,20 +177,20 @@ impl Open {
 }
 
 impl Export {
-    /// Everything is said here that the libraries would otherwise look up in the environment, but for what only the
-    /// environment knows: attributes of the resource, and headers for the collector.
+    /// Builds the exporter with explicit settings, which the libraries would otherwise read from the environment. The
+    /// environment still gives attributes of the resource and headers for the collector.
     fn to(endpoint: &str) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(Collector::at(endpoint)?)
             .with_endpoint(format!("{endpoint}/v1/traces"))
             .with_protocol(Protocol::HttpBinary)
-            .with_timeout(EXPORT)
+            .with_timeout(EXPORT_TIMEOUT)
             .build()?;
         let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
-            .with_max_export_batch_size(BATCH)
-            .with_scheduled_delay(DELAY)
+            .with_max_queue_size(MAX_QUEUE)
+            .with_max_export_batch_size(MAX_BATCH)
+            .with_scheduled_delay(MAX_DELAY)
             .build();
         let resource = Resource::builder_empty()
             .with_service_name("pulsegate")
@@ -205,26 +206,31 @@ impl Export {
     }
 }
 
-/// The span that the client names; none where it names several (W3C Trace Context §3.2).
+/// Returns the context with the client's span; empty if there is more than one `traceparent` (W3C Trace Context §3.2).
 fn parent(headers: &HeaderMap) -> Context {
-    let nobody = Context::new();
+    let empty = Context::new();
     if headers.get_all(TRACEPARENT).iter().count() > 1 {
-        return nobody;
+        return empty;
     }
-    TraceContextPropagator::new().extract_with_context(&nobody, &HeaderExtractor(headers))
+    TraceContextPropagator::new().extract_with_context(&empty, &HeaderExtractor(headers))
 }
 
-/// Methods are words of a closed set here too; `None` is one of a client's own making.
+/// Returns the name of a known method; `None` for another one, to keep the set of values closed.
 fn method(method: &Method) -> Option<&'static str> {
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]
         .into_iter()
         .find(|known| method == known)
 }
 
-fn attributes<B>(asked: &Asked, route: &str, method: Option<&'static str>, request: &Request<B>) -> Vec<KeyValue> {
-    let (address, port): (IpAddr, _) = match asked.client {
-        Client::Peer(peer) => (peer.ip().to_canonical(), Some(peer.port())),
-        Client::Forwarded(address) => (address.to_canonical(), None),
+fn attributes<B>(
+    facts: &RequestFacts,
+    route: &str,
+    method: Option<&'static str>,
+    request: &Request<B>,
+) -> Vec<KeyValue> {
+    let (address, port): (IpAddr, _) = match facts.client {
+        ClientAddress::Peer(peer) => (peer.ip().to_canonical(), Some(peer.port())),
+        ClientAddress::Forwarded(address) => (address.to_canonical(), None),
     };
     let version = match request.version() {
         Version::HTTP_2 => "2",
@@ -233,17 +239,17 @@ fn attributes<B>(asked: &Asked, route: &str, method: Option<&'static str>, reque
     };
     let mut attributes = vec![
         KeyValue::new("http.request.method", method.unwrap_or("_OTHER")),
-        KeyValue::new("http.route", asked.route.path.to_string()),
+        KeyValue::new("http.route", facts.route.path.to_string()),
         KeyValue::new("url.scheme", "https"),
-        KeyValue::new("url.path", asked.path.to_string()),
+        KeyValue::new("url.path", facts.path.to_string()),
         KeyValue::new("network.protocol.version", version),
         KeyValue::new("client.address", address.to_string()),
         KeyValue::new("pulsegate.route", route.to_owned()),
     ];
     attributes.extend(port.map(|port| KeyValue::new("client.port", i64::from(port))));
-    let agent = asked.user_agent.as_deref();
+    let agent = facts.user_agent.as_deref();
     attributes.extend(agent.map(|agent| KeyValue::new("user_agent.original", agent.to_owned())));
-    let name = asked.server_name.as_deref();
+    let name = facts.server_name.as_deref();
     attributes.extend(name.map(|name| KeyValue::new("server.address", name.to_owned())));
     attributes
 }

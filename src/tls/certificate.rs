@@ -12,6 +12,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::fingerprint;
+use crate::config::FileCache;
 
 /// The time before `not_after` from which a certificate counts as expiring: 14 days.
 pub const EXPIRY_NOTICE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -66,8 +67,9 @@ impl Certificate {
 
     /// Reads the first certificate of a PEM file; returns `None` if the file cannot be read or its first certificate
     /// cannot be parsed.
-    pub fn read(file: &Path) -> Option<Self> {
-        let leaf = CertificateDer::pem_file_iter(file).ok()?.next()?.ok()?;
+    pub fn from_pem_file(file: &Path, cache: &FileCache) -> Option<Self> {
+        let text = cache.read(file).ok()?;
+        let leaf = CertificateDer::pem_slice_iter(&text).next()?.ok()?;
         Self::of(&leaf, Some(file.into()), &[])
     }
 

@@ -16,9 +16,9 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::contents::{Contents, Kind};
+use super::contents::{Contents, PemKind};
 use super::{Identity, fingerprint, identity};
-use crate::config::{Pin, TlsFault, TlsRole};
+use crate::config::{FileCache, Pin, TlsFault, TlsRole};
 
 /// A TLS stream of which this side is the client.
 pub type Stream<S> = tokio_rustls::client::TlsStream<S>;
@@ -34,7 +34,7 @@ pub enum Trust {
     Keys(Vec<Pin>),
     /// Every certificate. The signature of the handshake is still verified, so the peer holds the private key of the
     /// certificate that it presents.
-    Anyone,
+    AnyCertificate,
 }
 
 /// An error that prevents the set of trusted authorities from being loaded.
@@ -83,7 +83,7 @@ impl TrustError {
             Self::Empty { contents: Contents::Pem(kind) | Contents::Der(kind), .. } if kind.is_key() => {
                 Some("name the file of the authority's certificate".to_owned())
             }
-            Self::Empty { path, contents } => contents.remedy(Kind::Certificate, path),
+            Self::Empty { path, contents } => contents.remedy(PemKind::Certificate, path),
             Self::NoSystemRoots { .. } => {
                 Some("install the package ca-certificates, or name the authorities of the app in `ca`".to_owned())
             }
@@ -106,7 +106,7 @@ impl From<&TrustError> for TlsFault {
 
 /// An error that ends a handshake as a client.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub enum ConnectorError {
     /// The host is neither a DNS name nor an IP address, so no certificate can name it.
     #[error("{host:?} cannot be the name in a certificate")]
     Name {
@@ -136,14 +136,14 @@ pub enum HandshakeError {
     Io(#[source] io::Error),
 }
 
-impl HandshakeError {
+impl ConnectorError {
     /// Returns whether the certificate was refused as untrusted, so that a pin of its key could replace the trust.
-    pub fn is_about_trust(&self) -> bool {
+    pub fn is_untrusted(&self) -> bool {
         matches!(self, Self::UnknownAuthority | Self::Certificate(rustls::Error::InvalidCertificate(_)))
     }
 
     /// Returns whether the certificate was refused because it does not name the host.
-    pub fn is_about_the_name(&self) -> bool {
+    pub fn is_wrong_name(&self) -> bool {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         let Self::Certificate(rustls::Error::InvalidCertificate(why)) = self else { return false };
         matches!(why, NotValidForName | NotValidForNameContext { .. })
@@ -163,30 +163,31 @@ fn self_signed_hint(error: &rustls::Error) -> &'static str {
 
 /// A TLS client: performs handshakes over plain streams with one configuration.
 #[derive(Clone)]
-pub struct Client {
+pub struct TlsClient {
     connector: TlsConnector,
 }
 
-impl Client {
-    /// Creates a client that accepts the certificates of `trust`, and presents `identity` when a server asks for a
-    /// certificate. ALPN offers `http/1.1` alone. Reads the files that `trust` names.
-    ///
-    /// # Errors
-    ///
-    /// The authorities of [`Trust::System`] or [`Trust::File`] cannot be loaded.
-    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+impl TlsClient {
+    /// As [`load`](Self::load), with files that are read for this client alone.
     pub fn new(trust: &Trust, identity: Option<&Identity>) -> Result<Self, TrustError> {
+        Self::load(trust, identity, &FileCache::default())
+    }
+
+    /// A client that trusts what `trust` names, and presents `identity` to a server that asks for a certificate. A file of
+    /// authorities is read through `cache`.
+    #[expect(clippy::missing_panics_doc, reason = "the provider is fixed, and fits")]
+    pub fn load(trust: &Trust, identity: Option<&Identity>, cache: &FileCache) -> Result<Self, TrustError> {
         let provider = super::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
         let builder = match trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::File(path) => builder.with_root_certificates(roots_of(path)?),
+            Trust::File(path) => builder.with_root_certificates(roots_of(path, cache)?),
             Trust::Keys(pins) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: Some(pins.clone()) })),
-            Trust::Anyone => {
+            Trust::AnyCertificate => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(KeyHolder { provider, pins: None }))
             }
         };
@@ -207,16 +208,16 @@ impl Client {
     ///
     /// `host` cannot stand in a certificate, the stream breaks, the peer violates the protocol, or its certificate is
     /// refused.
-    pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, HandshakeError>
+    pub async fn handshake<S>(&self, host: &str, stream: S) -> Result<Stream<S>, ConnectorError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name { host: host.into() })?;
-        self.connector.connect(name, stream).await.map_err(HandshakeError::from)
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectorError::Name { host: host.into() })?;
+        self.connector.connect(name, stream).await.map_err(ConnectorError::from)
     }
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
@@ -240,7 +241,7 @@ pub fn pin_of<S>(stream: &Stream<S>) -> Option<Pin> {
     session.peer_certificates().and_then(<[_]>::first).and_then(fingerprint::pin)
 }
 
-impl From<io::Error> for HandshakeError {
+impl From<io::Error> for ConnectorError {
     /// Unpacks the `rustls::Error` that tokio-rustls returns inside an `io::Error`.
     fn from(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
@@ -267,9 +268,10 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-pub(super) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+/// Returns the authorities in a PEM file.
+pub(super) fn roots_of(path: &Path, cache: &FileCache) -> Result<RootCertStore, TrustError> {
     let unreadable = |source| TrustError::Unreadable { path: path.into(), source };
-    let text = std::fs::read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
+    let text = cache.read(path).map_err(|error| unreadable(pem::Error::Io(error)))?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         roots

@@ -12,9 +12,9 @@ pub enum Contents {
     /// No bytes, or whitespace only.
     Nothing,
     /// PEM sections of this kind.
-    Pem(Kind),
+    Pem(PemKind),
     /// DER of this kind.
-    Der(Kind),
+    Der(PemKind),
     /// Text in UTF-16, recognised by its byte order mark.
     Utf16,
     /// Anything else.
@@ -23,7 +23,7 @@ pub enum Contents {
 
 /// The kinds of files that are mistaken for one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PemKind {
     /// An X.509 certificate.
     Certificate,
     /// A certificate in OpenSSL's own format, which adds trust settings.
@@ -46,19 +46,19 @@ pub enum Kind {
 
 /// The labels of PEM sections (RFC 7468) in order of precedence, searched in the whole file: in an EC key's file, for
 /// instance, the parameters precede the key.
-const LABELS: [(&str, Kind); 12] = [
-    ("ENCRYPTED PRIVATE KEY", Kind::EncryptedPrivateKey),
-    ("OPENSSH PRIVATE KEY", Kind::OpenSshKey),
-    ("PRIVATE KEY", Kind::PrivateKey),
-    ("RSA PRIVATE KEY", Kind::PrivateKey),
-    ("EC PRIVATE KEY", Kind::PrivateKey),
-    ("DSA PRIVATE KEY", Kind::PrivateKey),
-    ("CERTIFICATE", Kind::Certificate),
-    ("TRUSTED CERTIFICATE", Kind::TrustedCertificate),
-    ("CERTIFICATE REQUEST", Kind::Request),
-    ("NEW CERTIFICATE REQUEST", Kind::Request),
-    ("PUBLIC KEY", Kind::PublicKey),
-    ("PKCS7", Kind::Pkcs7),
+const LABELS: [(&str, PemKind); 12] = [
+    ("ENCRYPTED PRIVATE KEY", PemKind::EncryptedPrivateKey),
+    ("OPENSSH PRIVATE KEY", PemKind::OpenSshKey),
+    ("PRIVATE KEY", PemKind::PrivateKey),
+    ("RSA PRIVATE KEY", PemKind::PrivateKey),
+    ("EC PRIVATE KEY", PemKind::PrivateKey),
+    ("DSA PRIVATE KEY", PemKind::PrivateKey),
+    ("CERTIFICATE", PemKind::Certificate),
+    ("TRUSTED CERTIFICATE", PemKind::TrustedCertificate),
+    ("CERTIFICATE REQUEST", PemKind::Request),
+    ("NEW CERTIFICATE REQUEST", PemKind::Request),
+    ("PUBLIC KEY", PemKind::PublicKey),
+    ("PKCS7", PemKind::Pkcs7),
 ];
 
 /// The PKCS#7 content type `signedData` (RFC 2315 §14), used for files of certificates.
@@ -81,37 +81,39 @@ impl Contents {
     }
 
     /// Returns the command that converts `file` to PEM, or another remedy where one is known. `expected` is
-    /// [`Kind::Certificate`] or [`Kind::PrivateKey`].
-    pub(super) fn remedy(self, expected: Kind, file: &Path) -> Option<String> {
+    /// [`PemKind::Certificate`] or [`PemKind::PrivateKey`].
+    pub(super) fn remedy(self, expected: PemKind, file: &Path) -> Option<String> {
         let file = file.display();
-        let is_key = expected == Kind::PrivateKey;
+        let is_key = expected == PemKind::PrivateKey;
         let out = if is_key { "tls.key" } else { "tls.crt" };
         let made = |command: String| Some(format!("convert it: {command}"));
         match self {
             Self::Pem(kind) | Self::Der(kind) if kind.is_certificate() && is_key || kind.is_key() && !is_key => {
                 Some("are the two swapped? `certificate` names the chain, `private_key` its key".to_owned())
             }
-            Self::Der(Kind::Certificate) => made(format!("openssl x509 -inform DER -in {file} -out {out}")),
-            Self::Der(Kind::PrivateKey) => made(format!("openssl pkey -inform DER -in {file} -out {out}")),
-            Self::Pem(Kind::TrustedCertificate) => made(format!("openssl x509 -in {file} -out {out}")),
-            Self::Der(Kind::Pkcs12) if is_key => made(format!("openssl pkcs12 -in {file} -nocerts -nodes -out {out}")),
-            Self::Der(Kind::Pkcs12) => made(format!("openssl pkcs12 -in {file} -nokeys -out {out}")),
-            Self::Pem(Kind::Pkcs7) if !is_key => made(format!("openssl pkcs7 -print_certs -in {file} -out {out}")),
-            Self::Der(Kind::Pkcs7) if !is_key => {
+            Self::Der(PemKind::Certificate) => made(format!("openssl x509 -inform DER -in {file} -out {out}")),
+            Self::Der(PemKind::PrivateKey) => made(format!("openssl pkey -inform DER -in {file} -out {out}")),
+            Self::Pem(PemKind::TrustedCertificate) => made(format!("openssl x509 -in {file} -out {out}")),
+            Self::Der(PemKind::Pkcs12) if is_key => {
+                made(format!("openssl pkcs12 -in {file} -nocerts -nodes -out {out}"))
+            }
+            Self::Der(PemKind::Pkcs12) => made(format!("openssl pkcs12 -in {file} -nokeys -out {out}")),
+            Self::Pem(PemKind::Pkcs7) if !is_key => made(format!("openssl pkcs7 -print_certs -in {file} -out {out}")),
+            Self::Der(PemKind::Pkcs7) if !is_key => {
                 made(format!("openssl pkcs7 -inform DER -print_certs -in {file} -out {out}"))
             }
-            Self::Pem(Kind::Request) | Self::Der(Kind::Request) if is_key => {
+            Self::Pem(PemKind::Request) | Self::Der(PemKind::Request) if is_key => {
                 Some("name the key that was made with this request".to_owned())
             }
-            Self::Pem(Kind::Request) | Self::Der(Kind::Request) => {
+            Self::Pem(PemKind::Request) | Self::Der(PemKind::Request) => {
                 Some("name the certificate that the authority returned for this request".to_owned())
             }
-            Self::Pem(Kind::EncryptedPrivateKey) => Some(format!("decrypt it: openssl pkey -in {file} -out {out}")),
-            Self::Der(Kind::EncryptedPrivateKey) => {
+            Self::Pem(PemKind::EncryptedPrivateKey) => Some(format!("decrypt it: openssl pkey -in {file} -out {out}")),
+            Self::Der(PemKind::EncryptedPrivateKey) => {
                 Some(format!("decrypt it: openssl pkey -inform DER -in {file} -out {out}"))
             }
-            Self::Pem(Kind::OpenSshKey) => Some(format!("it is for SSH; for TLS {NEW_KEY}")),
-            Self::Pem(Kind::PublicKey) | Self::Der(Kind::PublicKey) if is_key => {
+            Self::Pem(PemKind::OpenSshKey) => Some(format!("it is for SSH; for TLS {NEW_KEY}")),
+            Self::Pem(PemKind::PublicKey) | Self::Der(PemKind::PublicKey) if is_key => {
                 Some("name the file of the private half".to_owned())
             }
             Self::Utf16 => Some("save it as plain ASCII".to_owned()),
@@ -122,7 +124,7 @@ impl Contents {
     }
 }
 
-impl Kind {
+impl PemKind {
     fn is_certificate(self) -> bool {
         matches!(self, Self::Certificate | Self::TrustedCertificate)
     }
@@ -142,7 +144,7 @@ impl fmt::Display for Contents {
         match self {
             Self::Nothing => f.write_str("the file is empty"),
             Self::Pem(kind) => write!(f, "this is {kind}"),
-            Self::Der(kind @ (Kind::Pkcs12 | Kind::Pkcs7)) => write!(f, "this is {kind}, and PEM is expected"),
+            Self::Der(kind @ (PemKind::Pkcs12 | PemKind::Pkcs7)) => write!(f, "this is {kind}, and PEM is expected"),
             Self::Der(kind) => write!(f, "this is {kind} in DER, and PEM is expected"),
             Self::Utf16 => f.write_str("this is text in UTF-16, and PEM is ASCII"),
             Self::Unknown => f.write_str("this is not PEM"),
@@ -150,7 +152,7 @@ impl fmt::Display for Contents {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for PemKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Certificate => "a certificate",
@@ -171,24 +173,26 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 }
 
 /// Returns the kind of the DER structure in `bytes`, judged by the ASN.1 tags of its fields.
-fn der(bytes: &[u8]) -> Option<Kind> {
+fn der(bytes: &[u8]) -> Option<PemKind> {
     let fields = fields(bytes)?;
     let tags: Vec<Tag> = fields.iter().map(Tagged::tag).collect();
     // A private key and a PKCS#12 archive are recognised by their first fields: the later ones are optional.
     Some(match tags.as_slice() {
-        [Tag::Integer, Tag::Sequence, Tag::OctetString, ..] | [Tag::Integer, Tag::OctetString, ..] => Kind::PrivateKey,
-        [Tag::Integer, Tag::Integer, ..] if tags.len() >= 9 => Kind::PrivateKey,
-        [Tag::Integer, Tag::Sequence, ..] => Kind::Pkcs12,
-        [Tag::Sequence, Tag::OctetString] => Kind::EncryptedPrivateKey,
-        [Tag::Sequence, Tag::BitString] => Kind::PublicKey,
-        [Tag::ObjectIdentifier, ..] if oid(&fields[0]) == Some(SIGNED_DATA) => Kind::Pkcs7,
+        [Tag::Integer, Tag::Sequence, Tag::OctetString, ..] | [Tag::Integer, Tag::OctetString, ..] => {
+            PemKind::PrivateKey
+        }
+        [Tag::Integer, Tag::Integer, ..] if tags.len() >= 9 => PemKind::PrivateKey,
+        [Tag::Integer, Tag::Sequence, ..] => PemKind::Pkcs12,
+        [Tag::Sequence, Tag::OctetString] => PemKind::EncryptedPrivateKey,
+        [Tag::Sequence, Tag::BitString] => PemKind::PublicKey,
+        [Tag::ObjectIdentifier, ..] if oid(&fields[0]) == Some(SIGNED_DATA) => PemKind::Pkcs7,
         [Tag::Sequence, Tag::Sequence, Tag::BitString] => {
             // The first fields: a version in a request; in a certificate a version in [0], or a serial number and an
             // algorithm.
             let inner: Vec<Tag> = inner(&fields[0])?.iter().map(Tagged::tag).collect();
             match inner.as_slice() {
-                [Tag::Integer, Tag::Sequence, Tag::Sequence, Tag::ContextSpecific { .. }] => Kind::Request,
-                _ => Kind::Certificate,
+                [Tag::Integer, Tag::Sequence, Tag::Sequence, Tag::ContextSpecific { .. }] => PemKind::Request,
+                _ => PemKind::Certificate,
             }
         }
         _ => return None,
@@ -281,5 +285,4 @@ fn elements(bytes: &[u8]) -> Option<Vec<AnyRef<'_>>> {
 }
 
 #[cfg(test)]
-#[path = "contents_tests.rs"]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -10,8 +11,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
 use super::Certificate;
-use super::contents::{Contents, Kind, NEW_KEY, unusable_key};
-use crate::config::{TlsFault, TlsRole};
+use super::contents::{Contents, NEW_KEY, PemKind, unusable_key};
+use crate::config::{FileCache, TlsFault, TlsRole};
 
 /// A certificate chain, leaf first, and the private key of the leaf; that they match has been verified.
 #[derive(Clone, Debug)]
@@ -160,12 +161,14 @@ impl IdentityError {
         match self {
             Self::Read { source, .. } => unreadable(source),
             Self::Pem { .. } => Some("copy the file again: each section ends with its \"-----END …-----\" line".into()),
-            Self::NoCertificate { file, contents } => contents.remedy(Kind::Certificate, file),
+            Self::NoCertificate { file, contents } => contents.remedy(PemKind::Certificate, file),
             Self::BadCertificate { file, .. } => {
                 Some(format!("look at it: openssl x509 -in {} -noout -text", file.display()))
             }
-            Self::NoKey { file, contents } => contents.remedy(Kind::PrivateKey, file),
-            Self::EncryptedKey { file } => Contents::Pem(Kind::EncryptedPrivateKey).remedy(Kind::PrivateKey, file),
+            Self::NoKey { file, contents } => contents.remedy(PemKind::PrivateKey, file),
+            Self::EncryptedKey { file } => {
+                Contents::Pem(PemKind::EncryptedPrivateKey).remedy(PemKind::PrivateKey, file)
+            }
             Self::SeveralKeys { .. } => Some("keep the one that belongs to the certificate".into()),
             Self::UnsupportedKey { .. } => Some(NEW_KEY.into()),
             Self::BadKey { file, .. } => Some(format!("look at it: openssl pkey -in {} -noout -check", file.display())),
@@ -206,13 +209,9 @@ pub(super) fn unreadable(error: &io::Error) -> Option<String> {
 }
 
 impl Identity {
-    /// Reads a certificate chain and its private key from PEM files, and verifies that they match.
-    ///
-    /// # Errors
-    ///
-    /// The first fault that is found; see [`IdentityError`].
-    pub fn from_pem_files(certificate: &Path, private_key: &Path) -> Result<Self, IdentityError> {
-        Self::pair(read_chain(certificate)?, read_key(private_key)?, certificate, private_key)
+    /// Reads chain and key from PEM files, through `cache`, and checks that they are a pair.
+    pub fn from_pem_files(certificate: &Path, private_key: &Path, cache: &FileCache) -> Result<Self, IdentityError> {
+        Self::pair(read_chain(certificate, cache)?, read_key(private_key, cache)?, certificate, private_key)
     }
 
     /// Does the same as [`from_pem_files`](Self::from_pem_files), and reports the faults of both files.
@@ -220,8 +219,8 @@ impl Identity {
     /// # Errors
     ///
     /// One fault of each file that cannot be used, or one of the pair.
-    pub fn faults(certificate: &Path, private_key: &Path) -> Result<Self, Vec<IdentityError>> {
-        match (read_chain(certificate), read_key(private_key)) {
+    pub fn faults(certificate: &Path, private_key: &Path, cache: &FileCache) -> Result<Self, Vec<IdentityError>> {
+        match (read_chain(certificate, cache), read_key(private_key, cache)) {
             (Ok(chain), Ok(key)) => Self::pair(chain, key, certificate, private_key).map_err(|error| vec![error]),
             (chain, key) => Err([chain.err(), key.err()].into_iter().flatten().collect()),
         }
@@ -286,8 +285,8 @@ fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> 
     }
 }
 
-fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let text = read(file, TlsRole::Certificate)?;
+fn read_chain(file: &Path, cache: &FileCache) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let text = read(file, TlsRole::Certificate, cache)?;
     let chain = sections::<CertificateDer<'static>>(file, TlsRole::Certificate, &text)?;
     if chain.is_empty() {
         return Err(IdentityError::NoCertificate { file: file.into(), contents: Contents::of(&text) });
@@ -295,8 +294,8 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError
     Ok(chain)
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    let text = read(file, TlsRole::PrivateKey)?;
+fn read_key(file: &Path, cache: &FileCache) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    let text = read(file, TlsRole::PrivateKey, cache)?;
     if is_encrypted(&text) {
         return Err(IdentityError::EncryptedKey { file: file.into() });
     }
@@ -308,8 +307,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
     }
 }
 
-fn read(file: &Path, role: TlsRole) -> Result<Vec<u8>, IdentityError> {
-    std::fs::read(file).map_err(|source| IdentityError::Read { file: file.into(), role, source })
+fn read(file: &Path, role: TlsRole, cache: &FileCache) -> Result<Rc<[u8]>, IdentityError> {
+    cache.read(file).map_err(|source| IdentityError::Read { file: file.into(), role, source })
 }
 
 /// Returns all PEM sections of one kind. Sections of other kinds are skipped, so one file may hold certificate and key.
@@ -344,5 +343,4 @@ fn is_encrypted(text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "identity_tests.rs"]
 mod tests;

@@ -17,7 +17,7 @@ use crate::relay::{Delivery, Leg, Partial};
 pub enum ClientLeg {
     /// A connection over TLS.
     Tls(ClientStream),
-    /// A connection without TLS.
+    /// Returns a connection without TLS.
     Plain(PlainStream),
 }
 

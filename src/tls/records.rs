@@ -12,7 +12,7 @@ use rustls::unbuffered::{
 };
 use rustls::{CommonState, Error};
 
-use super::names;
+use super::sni;
 
 /// The space for the headers and tags of the records that [`MAX_PLAINTEXT`] bytes make, in bytes.
 pub(super) const OVERHEAD: usize = 1024;
@@ -100,7 +100,7 @@ impl Records {
                 Ok(_) => true,
                 Err(error) => {
                     self.take_alert(answer);
-                    names::correct_alert(answer);
+                    sni::correct_alert(answer);
                     self.failed = true;
                     return Err(error);
                 }

@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::Errno;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, ProtocolVersion};
 use socket2::SockRef;
@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::records::{MAX_PLAINTEXT, OVERHEAD, Records};
-use crate::gate::Place;
+use crate::connection_limits::ConnectionPermit;
+use crate::platform::{socket_options, socket_queues};
 use crate::relay::{Delivery, Leg, Partial};
-use crate::tcp_info;
 
 /// The size of a worker's buffer in bytes: enough for the largest read and for the largest write.
 const SCRATCH: usize = MAX_PLAINTEXT + OVERHEAD;
@@ -27,6 +27,7 @@ const HELLO_MAX: usize = 16 * 1024;
 const LEAST_READ: usize = 4096;
 /// The most bytes read ahead without a reader, in search of the end of the stream behind them.
 const LOOK_AHEAD: usize = 1024;
+const _: () = assert!(LOOK_AHEAD < socket_queues::UNREAD_COUNTED, "how many have arrived must be known that far");
 
 /// A fatal `decode_error` alert in an unencrypted record (RFC 8446 §6.2).
 const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
@@ -43,18 +44,18 @@ thread_local! {
 /// bytes may have been cut off.
 #[derive(Debug)]
 pub struct ClientStream {
-    socket: Socket,
+    socket: CountingSocket,
     records: Records,
     /// The time of the last read that ended inside a record.
     partial_at: Option<Instant>,
     /// Decrypted bytes not yet read.
-    unread: Unread,
+    unread: PlaintextBuffer,
     outgoing: Outgoing,
 }
 
 /// Bytes not yet read; without an allocation while there are none.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub(super) struct PlaintextBuffer {
     bytes: Vec<u8>,
     taken: usize,
 }
@@ -73,10 +74,10 @@ struct Outgoing {
 impl ClientStream {
     pub(super) fn new(connection: UnbufferedServerConnection, tcp: TcpStream) -> Self {
         Self {
-            socket: Socket::new(tcp),
+            socket: CountingSocket::new(tcp),
             records: Records::new(connection),
             partial_at: None,
-            unread: Unread::default(),
+            unread: PlaintextBuffer::default(),
             outgoing: Outgoing::default(),
         }
     }
@@ -108,7 +109,7 @@ impl ClientStream {
     }
 
     /// Keeps `place`, the connection's permit among the connection limits, until its socket closes.
-    pub fn hold(&mut self, place: Place) {
+    pub fn hold(&mut self, place: ConnectionPermit) {
         self.socket.hold(place);
     }
 
@@ -186,14 +187,14 @@ impl Leg for ClientStream {
                 break;
             }
             // At most a few bytes can be a close_notify, or precede one; an upload is not read ahead.
-            let arrived = ioctl_fionread(&self.socket.tcp).unwrap_or(u64::MAX);
+            let arrived = socket_queues::unread(&self.socket.tcp).unwrap_or(u64::MAX);
             if self.unread.bytes.len() <= LOOK_AHEAD && arrived <= LOOK_AHEAD as u64 {
                 match ready!(self.poll_fill(cx, LEAST_READ, &mut |_| 0)) {
                     Ok(0) | Err(_) => break,
                     Ok(_) => {}
                 }
             } else {
-                self.socket.overlook();
+                self.socket.clear_readiness();
             }
         }
         Poll::Ready(())
@@ -273,7 +274,7 @@ impl AsyncWrite for ClientStream {
     }
 }
 
-impl Unread {
+impl PlaintextBuffer {
     pub(super) fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), taken: 0 }
     }
@@ -294,7 +295,7 @@ impl Unread {
 
 impl Outgoing {
     /// Writes `bytes` after the unsent bytes, and keeps those that the socket does not accept.
-    fn send(&mut self, socket: &mut Socket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, socket: &mut CountingSocket, cx: &mut Context<'_>, mut bytes: &[u8]) -> io::Result<()> {
         if self.bytes.is_empty() {
             while !bytes.is_empty() {
                 match socket.poll_write(cx, bytes) {
@@ -315,7 +316,7 @@ impl Outgoing {
     }
 
     /// Writes the unsent bytes.
-    fn poll_drain(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, socket: &mut CountingSocket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.bytes.len() {
             match socket.poll_write(cx, &self.bytes[self.written..]) {
                 Poll::Ready(written) => self.written += written?,
@@ -334,33 +335,23 @@ impl Outgoing {
     }
 }
 
-/// Sets `TCP_USER_TIMEOUT` (RFC 5482): the kernel drops the connection when written bytes stay unacknowledged for
-/// `after`. It ends connections to vanished peers that no deadline of the relay covers.
-pub fn set_user_timeout(tcp: &TcpStream, after: Duration) {
-    // The option fails only on a closed socket. On systems without it the relay's own deadlines apply alone.
-    #[cfg(target_os = "linux")]
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(after));
-    #[cfg(not(target_os = "linux"))]
-    let _ = (tcp, after);
-}
-
 /// A TCP connection that counts the bytes written to it, so that the kernel's count of acknowledged bytes can be
 /// compared.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct CountingSocket {
     tcp: TcpStream,
     written: u64,
     /// Set while bytes are unread although the runtime's readiness was cleared.
     overlooked: bool,
-    place: Option<Place>,
+    place: Option<ConnectionPermit>,
 }
 
-impl Socket {
+impl CountingSocket {
     pub(super) fn new(tcp: TcpStream) -> Self {
         Self { tcp, written: 0, overlooked: false, place: None }
     }
 
-    pub(super) fn hold(&mut self, place: Place) {
+    pub(super) fn hold(&mut self, place: ConnectionPermit) {
         self.place = Some(place);
     }
 
@@ -369,14 +360,14 @@ impl Socket {
     }
 
     pub(super) fn delivery(&self) -> Option<Delivery> {
-        let acked = tcp_info::bytes_acked(&self.tcp)?;
+        let acked = socket_queues::bytes_acked(&self.tcp)?;
         // With TLS these bytes are encrypted and may be part of a record only; they still show that the client sends.
-        let unread = ioctl_fionread(&self.tcp).is_ok_and(|bytes| bytes > 0);
+        let unread = socket_queues::unread(&self.tcp).is_some_and(|bytes| bytes > 0);
         Some(Delivery { acked, unread })
     }
 
     pub(super) fn untransmitted(&self) -> Option<u64> {
-        tcp_info::untransmitted(&self.tcp)
+        socket_queues::untransmitted(&self.tcp)
     }
 
     pub(super) fn abort_on_drop(&self) {
@@ -385,15 +376,11 @@ impl Socket {
     }
 
     pub(super) fn set_user_timeout(&self, after: Duration) {
-        set_user_timeout(&self.tcp, after);
+        socket_options::set_user_timeout(&self.tcp, after);
     }
 
     pub(super) fn limit_unsent(&self, bytes: Option<u32>) {
-        // Without the option the kernel buffers more, and nothing else changes. 0 restores the system's own limit.
-        #[cfg(target_os = "linux")]
-        let _ = SockRef::from(&self.tcp).set_tcp_notsent_lowat(bytes.unwrap_or(0));
-        #[cfg(not(target_os = "linux"))]
-        let _ = bytes;
+        socket_options::limit_unsent(&self.tcp, bytes);
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -421,7 +408,7 @@ impl Socket {
 
     /// Clears the runtime's readiness while bytes are unread, so that the next event wakes the reader: more bytes, or
     /// the end behind them. The unread bytes are later read directly from the socket.
-    pub(super) fn overlook(&mut self) {
+    pub(super) fn clear_readiness(&mut self) {
         let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         self.overlooked = true;
     }
@@ -473,5 +460,4 @@ fn with_buffer<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
 }
 
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;

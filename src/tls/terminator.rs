@@ -11,9 +11,9 @@ use rustls::{AlertDescription, CommonState, ProtocolVersion, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use super::names::{self, Asked};
-use super::opening::{self, Opening};
-use super::terms::{Clients, Parts, Terms};
+use super::server_config::{ClientVerification, Parts, ServerConfigs};
+use super::sni::{self, RequestedName};
+use super::sniff::{self, FirstBytes};
 use super::{Certificate, ClientStream, fingerprint};
 use crate::http::{ClientCertificate, Protocol, TlsFacts};
 use crate::suspension::{self, Deadline};
@@ -22,7 +22,7 @@ use crate::suspension::{self, Deadline};
 /// ticket issued by one worker is accepted by all.
 pub struct Terminator {
     pub(super) config: Arc<ServerConfig>,
-    clients: Clients,
+    clients: ClientVerification,
     certificates: Vec<Certificate>,
 }
 
@@ -89,7 +89,7 @@ impl HandshakeError {
         matches!(self, Self::PeerGone(_))
     }
 
-    fn of_library(error: io::Error, asked: Asked) -> Self {
+    fn of_library(error: io::Error, asked: RequestedName) -> Self {
         use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
         match error.downcast::<rustls::Error>() {
             Ok(_) if asked.refused => Self::UnknownName(asked.name),
@@ -109,7 +109,7 @@ impl Terminator {
     /// # Errors
     ///
     /// The TLS library cannot be initialised, or the authorities of client certificates cannot be used.
-    pub fn new(terms: impl Into<Terms>) -> Result<Self, TerminatorError> {
+    pub fn new(terms: impl Into<ServerConfigs>) -> Result<Self, TerminatorError> {
         Self::with_tickets(terms.into(), |_| Ticketer::new())
     }
 
@@ -119,7 +119,7 @@ impl Terminator {
     /// # Errors
     ///
     /// As those of [`new`](Self::new).
-    pub fn renewed(&self, terms: Terms) -> Result<Self, TerminatorError> {
+    pub fn renewed(&self, terms: ServerConfigs) -> Result<Self, TerminatorError> {
         Self::with_tickets(terms, |clients| {
             if clients.equal(&self.clients) { Ok(Arc::clone(&self.config.ticketer)) } else { Ticketer::new() }
         })
@@ -139,8 +139,8 @@ impl Terminator {
     }
 
     fn with_tickets(
-        terms: Terms,
-        tickets: impl FnOnce(&Clients) -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
+        terms: ServerConfigs,
+        tickets: impl FnOnce(&ClientVerification) -> Result<Arc<dyn ProducesTickets>, rustls::Error>,
     ) -> Result<Self, TerminatorError> {
         let parts = terms.into_parts()?;
         let (clients, certificates) = (parts.clients.clone(), parts.certificates.clone());
@@ -167,9 +167,9 @@ impl Terminator {
             Err(_) => return Err(HandshakeError::Timeout),
         };
         match failure.error {
-            HandshakeError::PlainHttp => opening::part(failure.tcp, opening::USE_HTTPS).await,
+            HandshakeError::PlainHttp => sniff::try_close(failure.tcp, sniff::USE_HTTPS).await,
             HandshakeError::UnknownName(_) | HandshakeError::ClientCertificate(_) | HandshakeError::Refused(_) => {
-                opening::part(failure.tcp, &[]).await;
+                sniff::try_close(failure.tcp, &[]).await;
             }
             _ => {}
         }
@@ -178,13 +178,13 @@ impl Terminator {
 
     async fn negotiate(&self, mut tcp: TcpStream) -> Result<(ClientStream, TlsFacts), Box<Failure>> {
         let opening = match tcp.set_nodelay(true) {
-            Ok(()) => opening::look(&mut tcp).await,
+            Ok(()) => sniff::detect(&mut tcp).await,
             Err(error) => Err(error),
         };
         let error = match opening {
-            Ok(Opening::Tls) => None,
-            Ok(Opening::Http) => Some(HandshakeError::PlainHttp),
-            Ok(Opening::Foreign) => Some(HandshakeError::NotTls(None)),
+            Ok(FirstBytes::Tls) => None,
+            Ok(FirstBytes::Http) => Some(HandshakeError::PlainHttp),
+            Ok(FirstBytes::Foreign) => Some(HandshakeError::NotTls(None)),
             Err(error) => Some(HandshakeError::PeerGone(error)),
         };
         if let Some(error) = error {
@@ -195,10 +195,10 @@ impl Terminator {
             Err(error) => return Err(Box::new(Failure { error: HandshakeError::Refused(error), tcp })),
         };
         let mut stream = ClientStream::new(connection, tcp);
-        let mut asked = Asked::default();
+        let mut asked = RequestedName::default();
         let finished = poll_fn(|cx| {
             let progress = stream.poll_handshake(cx);
-            asked = names::asked().unwrap_or_else(|| std::mem::take(&mut asked));
+            asked = sni::take_requested_name().unwrap_or_else(|| std::mem::take(&mut asked));
             progress
         });
         match finished.await {
@@ -260,5 +260,4 @@ fn facts(session: &CommonState, server_name: Option<Arc<str>>) -> TlsFacts {
 }
 
 #[cfg(test)]
-#[path = "terminator_tests.rs"]
 mod tests;

@@ -10,12 +10,12 @@ use hyper::{HeaderMap, Method, Request, Response, Version};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::Refusal;
+use super::UpgradeRefusal;
 use crate::ws::Coding;
 
 /// Returns whether a request asks for a WebSocket, well-formed or not: by `Upgrade`, or in HTTP/2, which lacks this
 /// field, by `:protocol` (RFC 8441 §5).
-pub fn wanted<B>(request: &Request<B>) -> bool {
+pub fn is_websocket_request<B>(request: &Request<B>) -> bool {
     match request.version() {
         // Upgrade tokens are compared without case (RFC 9110 §16.7).
         Version::HTTP_2 => {
@@ -46,46 +46,48 @@ impl Offer {
     /// # Errors
     ///
     /// The request is not a valid handshake, or asks for a version other than 13.
-    pub fn read<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+    pub fn read<B: Body>(request: &Request<B>) -> Result<Self, UpgradeRefusal> {
         if request.version() == Version::HTTP_2 { Self::read_http2(request) } else { Self::read_http1(request) }
     }
 
     /// Validates an extended CONNECT, and adds a key of the proxy's own for the app, since RFC 8441 §5 has none.
-    fn read_http2<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
-        if request.method() != Method::CONNECT || !wanted(request) {
-            return Err(Refusal::BadRequest("a WebSocket handshake is an extended CONNECT"));
+    fn read_http2<B: Body>(request: &Request<B>) -> Result<Self, UpgradeRefusal> {
+        if request.method() != Method::CONNECT || !is_websocket_request(request) {
+            return Err(UpgradeRefusal::BadRequest("a WebSocket handshake is an extended CONNECT"));
         }
         if request.body().is_end_stream() {
-            return Err(Refusal::BadRequest("the stream of a WebSocket stays open"));
+            return Err(UpgradeRefusal::BadRequest("the stream of a WebSocket stays open"));
         }
         let headers = request.headers();
         // RFC 8441 §5 keeps this field, but Firefox omits it behind a proxy. Over HTTP/2 there is no version other than
         // 13.
         let is_supported = |version: Option<&HeaderValue>| version.is_some_and(|version| version == "13");
         if headers.contains_key(SEC_WEBSOCKET_VERSION) && !is_supported(only(headers, &SEC_WEBSOCKET_VERSION)) {
-            return Err(Refusal::Version);
+            return Err(UpgradeRefusal::Version);
         }
         let key = HeaderValue::try_from(generate_key()).expect("base64 is visible ASCII");
         Ok(Self::of(key, headers))
     }
 
-    fn read_http1<B: Body>(request: &Request<B>) -> Result<Self, Refusal> {
+    fn read_http1<B: Body>(request: &Request<B>) -> Result<Self, UpgradeRefusal> {
         let headers = request.headers();
         if request.method() != Method::GET {
-            return Err(Refusal::BadRequest("a WebSocket handshake is a GET"));
+            return Err(UpgradeRefusal::BadRequest("a WebSocket handshake is a GET"));
         }
         if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
-            return Err(Refusal::BadRequest("a WebSocket handshake needs Upgrade: websocket and Connection: upgrade"));
+            return Err(UpgradeRefusal::BadRequest(
+                "a WebSocket handshake needs Upgrade: websocket and Connection: upgrade",
+            ));
         }
         if !request.body().is_end_stream() {
-            return Err(Refusal::BadRequest("a WebSocket handshake has no body"));
+            return Err(UpgradeRefusal::BadRequest("a WebSocket handshake has no body"));
         }
         if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            return Err(Refusal::Version);
+            return Err(UpgradeRefusal::Version);
         }
         let key = only(headers, &SEC_WEBSOCKET_KEY)
             .filter(|key| is_key(key.as_bytes()))
-            .ok_or(Refusal::BadRequest("Sec-WebSocket-Key is not one base64 value of 16 bytes"))?;
+            .ok_or(UpgradeRefusal::BadRequest("Sec-WebSocket-Key is not one base64 value of 16 bytes"))?;
         Ok(Self::of(key.clone(), headers))
     }
 
@@ -107,14 +109,14 @@ impl Offer {
     /// # Errors
     ///
     /// The 101 lacks a field, has the wrong `Sec-WebSocket-Accept`, or accepts an extension that was not offered.
-    pub fn check<B>(&self, response: &Response<B>) -> Result<Agreement, Refusal> {
+    pub fn check<B>(&self, response: &Response<B>) -> Result<Agreement, UpgradeRefusal> {
         let headers = response.headers();
         if !is_websocket(headers) || !has_token(headers, &CONNECTION, "upgrade") {
-            return Err(Refusal::Switch("the 101 lacks Upgrade: websocket or Connection: upgrade"));
+            return Err(UpgradeRefusal::Switch("the 101 lacks Upgrade: websocket or Connection: upgrade"));
         }
         let expected = derive_accept_key(self.key.as_bytes());
         if only(headers, &SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept.as_bytes() != expected.as_bytes()) {
-            return Err(Refusal::Switch("the 101 has a wrong Sec-WebSocket-Accept"));
+            return Err(UpgradeRefusal::Switch("the 101 has a wrong Sec-WebSocket-Accept"));
         }
         let (subprotocol, is_offered) = self.subprotocol(headers);
         Ok(Agreement { subprotocol, is_offered, coding: self.coding(headers)? })
@@ -143,11 +145,11 @@ impl Offer {
     }
 
     /// Returns the coding of payloads by the accepted extensions.
-    fn coding(&self, answer: &HeaderMap) -> Result<Coding, Refusal> {
+    fn coding(&self, answer: &HeaderMap) -> Result<Coding, UpgradeRefusal> {
         tokens(answer.get_all(SEC_WEBSOCKET_EXTENSIONS).iter()).try_fold(Coding::Plain, |coding, accepted| {
             let name = extension(accepted);
             if !tokens(self.extensions.iter()).map(extension).any(|offered| offered.eq_ignore_ascii_case(name)) {
-                return Err(Refusal::Switch("the 101 accepted an extension that was not offered"));
+                return Err(UpgradeRefusal::Switch("the 101 accepted an extension that was not offered"));
             }
             let has = |parameter| accepted.split(';').skip(1).any(|given| given.trim().eq_ignore_ascii_case(parameter));
             Ok(if coding == Coding::Plain && name.eq_ignore_ascii_case("permessage-deflate") {
@@ -361,7 +363,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_over_http_1_0_is_ignored() {
-        let wanted = |version| wanted(&handshake().version(version).body(()).unwrap());
+        let wanted = |version| is_websocket_request(&handshake().version(version).body(()).unwrap());
         assert!(wanted(Version::HTTP_11));
         assert!(!wanted(Version::HTTP_10));
     }
@@ -377,7 +379,7 @@ mod tests {
         assert_eq!(read_http2(Method::CONNECT, twice).unwrap_err(), (426, "version"));
         // An upgrade by HTTP/1.1's field is none in HTTP/2.
         let plain = handshake().version(Version::HTTP_2).body(()).unwrap();
-        assert!(!wanted(&plain));
+        assert!(!is_websocket_request(&plain));
     }
 
     #[test]

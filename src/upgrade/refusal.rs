@@ -2,22 +2,22 @@
 
 use hyper::StatusCode;
 
-use crate::upstream::{DialError, Failure};
+use crate::upstream::{DialError, RequestFailure};
 
 /// The reason for which an upgrade was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum UpgradeRefusal {
     /// The request is not a handshake by RFC 6455 §4.2.1.
     #[error("{0}")]
     BadRequest(&'static str),
     /// The version is not 13 (RFC 6455 §4.4).
-    #[error("the only WebSocket version spoken is 13")]
+    #[error("only WebSocket version 13 is supported")]
     Version,
     /// The route does not allow the page's origin (RFC 6455 §10.2).
     #[error("origin {0} is not allowed")]
     Origin(Box<str>),
     /// The path can be interpreted in several ways, which lead to different routes.
-    #[error("it cannot be told which route the path is for")]
+    #[error("the path is ambiguous: it may belong to several routes")]
     Path,
     /// The open sessions hold more memory than `limits.memory`.
     #[error("sessions hold {held} bytes, more than {limit}")]
@@ -32,13 +32,13 @@ pub enum Refusal {
     Draining,
     /// The app sent no response.
     #[error(transparent)]
-    Upstream(#[from] Failure),
+    Upstream(#[from] RequestFailure),
     /// The app's 101 violates RFC 6455 §4.1.
     #[error("{0}")]
     Switch(&'static str),
 }
 
-impl Refusal {
+impl UpgradeRefusal {
     /// Returns the reason label of log lines and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ impl Refusal {
             Self::Path => "path",
             Self::Memory { .. } => "memory",
             Self::Draining => "draining",
-            Self::Upstream(Failure::Timeout { .. }) => "upstream_timeout",
-            Self::Upstream(Failure::Dial(DialError::Tls { .. }) | Failure::Tls(_)) => "upstream_tls",
-            Self::Upstream(Failure::Dial(_)) => "upstream_unreachable",
+            Self::Upstream(RequestFailure::Timeout { .. }) => "upstream_timeout",
+            Self::Upstream(RequestFailure::Dial(DialError::Tls { .. }) | RequestFailure::Tls(_)) => "upstream_tls",
+            Self::Upstream(RequestFailure::Dial(_)) => "upstream_unreachable",
             Self::Upstream(_) => "upstream_closed",
             Self::Switch(_) => "upstream_invalid",
         }

@@ -11,30 +11,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use crate::config::SessionLimits;
-use crate::heartbeat::{Policy, UpstreamPulse};
-use crate::registry::{ConnId, Entry, Event, Opening, Registry};
-use crate::relay::{self, Control, Ending, Leg, Legs, Observer, Terms};
-use crate::telemetry::lines;
-use crate::telemetry::metrics::{Active, Attempt, Direction, Metrics, RouteMetrics};
+use crate::heartbeat::{Policy, UpstreamLiveness};
+use crate::registry::{Event, Registry, RegistryEntry, SessionEntry};
+use crate::relay::{self, Control, Leg, Legs, NegotiatedTerms, Observer};
+use crate::session::{ConnId, Ending, SessionFacts};
+use crate::telemetry::log_events;
+use crate::telemetry::metrics::{GaugeGuard, Metrics, RouteMetrics, TrafficDirection, UpgradeAttempt};
 use crate::upstream::UpstreamStream;
 use crate::ws::{Coding, Limits, Sender};
 
 /// A session that is complete except for its client leg, which becomes available once the 101 is sent.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedSession {
     /// The facts for its log lines.
-    pub facts: lines::Session,
+    pub facts: SessionFacts,
     /// The maximum age; each session's is varied by up to a tenth, so that sessions opened together do not all
     /// reconnect together.
     pub max_age: Option<Duration>,
     /// The request that led to it, still to be counted.
-    pub attempt: Attempt,
+    pub attempt: UpgradeAttempt,
     /// The heartbeat policy for its client.
     pub policy: Arc<Policy>,
     /// The coding of payloads by its extensions.
     pub coding: Coding,
     /// The liveness of its app.
-    pub pulse: Arc<UpstreamPulse>,
+    pub liveness: Arc<UpstreamLiveness>,
     /// The upstream leg.
     pub upstream: UpstreamStream,
     /// The bytes read from the app behind its 101.
@@ -62,11 +63,12 @@ impl Sessions {
 
     /// Starts a session in a task of its own: a task is as large as its largest await, and those of the HTTP stages are
     /// large.
-    pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: Prepared) {
-        let Prepared { facts, max_age, attempt, policy, coding, pulse, upstream, upstream_early } = prepared;
+    pub fn start<C: Leg + Send + 'static>(&self, client: C, client_early: Bytes, prepared: PreparedSession) {
+        let PreparedSession { facts, max_age, attempt, policy, coding, liveness, upstream, upstream_early } = prepared;
         let facts = Arc::new(facts);
         let control = Arc::new(Control::default());
-        let opening = Opening { facts: Arc::clone(&facts), control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+        let opening =
+            SessionEntry { facts: Arc::clone(&facts), control: Arc::clone(&control), liveness: Arc::clone(&liveness) };
         let route = Arc::clone(attempt.route());
         let active = attempt.opened();
         let metrics = Arc::clone(&self.metrics);
@@ -75,18 +77,18 @@ impl Sessions {
         if entry.is_reconnect() {
             route.reconnected();
         }
-        let watched = Arc::new(Watched { entry, route, metrics, active });
-        let terms = Terms {
+        let watched = Arc::new(SessionObserver { entry, route, metrics, active });
+        let terms = NegotiatedTerms {
             policy,
-            limits: limits(&facts.asked.route.limits, coding),
+            limits: limits(&facts.request.route.limits, coding),
             memory: Arc::clone(self.metrics.memory()),
-            pulse,
+            liveness,
             observer: watched,
             id: facts.id,
             seed: fastrand::u64(..),
-            max_age: max_age.map(|age| varied(age, fastrand::f64())),
+            max_age: max_age.map(|age| with_jitter(age, fastrand::f64())),
         };
-        lines::ws_open(&facts);
+        log_events::ws_open(&facts);
         let legs = Legs { client, client_early, upstream, upstream_early };
         // `map` instead of an async block, which would hold the relay's future twice, captured and awaited.
         self.tracker.spawn(relay::run(legs, terms, control).map(drop));
@@ -96,21 +98,20 @@ impl Sessions {
 /// The observer of a session, which counts its figures, publishes its events and logs its end. Shared by the relay and
 /// the session's end.
 #[derive(Debug)]
-struct Watched {
-    entry: Entry,
+struct SessionObserver {
+    entry: RegistryEntry,
     route: Arc<RouteMetrics>,
     metrics: Arc<Metrics>,
     /// Counts the session as active until it ends.
-    active: Mutex<Option<Active>>,
+    active: Mutex<Option<GaugeGuard>>,
 }
 
-impl Observer for Watched {
+impl Observer for SessionObserver {
     fn ended(&self, ending: &Ending) {
         drop(self.active.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let (initiator, reason) = (ending.initiator.as_str(), ending.reason.as_str());
-        self.route.closed(initiator, reason, ending.client_code, ending.duration);
+        self.route.closed(ending);
         let closed = self.entry.close(ending.clone());
-        lines::ws_close(&closed.facts, &closed.ending);
+        log_events::ws_close(&closed.facts, &closed.ending);
     }
 
     fn pinged(&self) {
@@ -141,14 +142,14 @@ impl Observer for Watched {
 
     fn paused(&self, from: Sender) {
         self.metrics.backpressure(match from {
-            Sender::Client => Direction::In,
-            Sender::Server => Direction::Out,
+            Sender::Client => TrafficDirection::In,
+            Sender::Server => TrafficDirection::Out,
         });
     }
 }
 
 /// Returns `age` multiplied by a factor from 0.9 to 1.1; `random` is from 0 up to 1.
-fn varied(age: Duration, random: f64) -> Duration {
+fn with_jitter(age: Duration, random: f64) -> Duration {
     age.mul_f64(0.9 + 0.2 * random)
 }
 
@@ -159,7 +160,7 @@ fn limits(of: &SessionLimits, coding: Coding) -> Limits {
 
 /// Takes a stream back from hyper after a 101, with the bytes read beyond the head. Returns `None` if the connection
 /// broke before the 101 was sent.
-pub async fn regain<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
+pub async fn take_upgraded_stream<S>(upgraded: OnUpgrade) -> Option<(S, Bytes)>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -175,8 +176,8 @@ mod tests {
     #[test]
     fn sessions_that_opened_together_do_not_grow_old_together() {
         let age = Duration::from_secs(1000);
-        assert_eq!(varied(age, 0.0), age * 9 / 10);
-        assert_eq!(varied(age, 0.5), age);
-        assert!(varied(age, 0.999) > age * 109 / 100 && varied(age, 0.999) < age * 11 / 10);
+        assert_eq!(with_jitter(age, 0.0), age * 9 / 10);
+        assert_eq!(with_jitter(age, 0.5), age);
+        assert!(with_jitter(age, 0.999) > age * 109 / 100 && with_jitter(age, 0.999) < age * 11 / 10);
     }
 }

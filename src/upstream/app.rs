@@ -7,21 +7,21 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, SetOnce};
 
-use super::Unusable;
 use super::dial::{DialError, Dialer};
-use crate::config::{self, Settings, TlsFault};
-use crate::heartbeat::{ConnectOutcome, UpstreamPulse};
+use super::unusable::Unusable;
+use crate::config::{self, FileCache, Settings, TlsFault};
+use crate::heartbeat::{ConnectOutcome, UpstreamLiveness};
 use crate::telemetry::Chain;
-use crate::tls::client::{Client, Trust, TrustError};
+use crate::tls::client::{TlsClient, Trust, TrustError};
 use crate::tls::{Identity, IdentityError};
 
 /// An app behind the proxy.
 #[derive(Clone, Debug)]
 pub struct App {
-    settings: Arc<config::Upstream>,
+    settings: Arc<config::UpstreamSettings>,
     /// The TLS client for its connections; `None` for plain HTTP.
-    pub(super) tls: Option<Client>,
-    pulse: Arc<UpstreamPulse>,
+    pub(super) tls: Option<TlsClient>,
+    liveness: Arc<UpstreamLiveness>,
     pub(super) reports: Arc<Reports>,
 }
 
@@ -36,15 +36,20 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Records the outcome of a connect in `pulse`, the app's liveness, and keeps the error of a refused one.
-    pub(super) fn connected(&self, pulse: &UpstreamPulse, outcome: ConnectOutcome, error: Option<&dyn Error>) {
+    /// Records the outcome of a connect in `liveness`, the app's liveness, and keeps the error of a refused one.
+    pub(super) fn record_connect(
+        &self,
+        liveness: &UpstreamLiveness,
+        outcome: ConnectOutcome,
+        error: Option<&dyn Error>,
+    ) {
         if outcome == ConnectOutcome::Refused
             && let Some(error) = error
         {
             let refusal = Some(Chain(error).to_string().into());
             *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
         }
-        if pulse.connected(outcome) {
+        if liveness.record_connect(outcome) {
             self.news.notify_one();
         }
     }
@@ -77,27 +82,28 @@ pub enum AppError {
 }
 
 impl App {
-    /// Creates the app of these `settings`. A monitored app is unready until its monitor has reached it; one without
-    /// monitoring is ready at once. Its silence counts from `now`. Reads the TLS files, and opens no connection.
-    ///
-    /// # Errors
-    ///
-    /// The TLS files cannot be used.
-    pub fn open(settings: &Arc<config::Upstream>, now: Instant) -> Result<Self, AppError> {
-        let tls = settings.tls.as_ref().map(|tls| client(settings, tls)).transpose()?;
+    /// The app of these `settings`. It is not ready until it has been reached, unless it is not watched at all; silence
+    /// counts from `now`. Reads the TLS files, through `cache`; does not connect.
+    pub fn load(settings: &Arc<config::UpstreamSettings>, cache: &FileCache, now: Instant) -> Result<Self, AppError> {
+        let tls = settings.tls.as_ref().map(|tls| client(settings, tls, cache)).transpose()?;
         let is_watched = settings.heartbeat.interval.is_some();
-        let pulse = if is_watched { UpstreamPulse::unreached(now) } else { UpstreamPulse::new(now) };
-        Ok(Self { settings: Arc::clone(settings), tls, pulse: Arc::new(pulse), reports: Arc::default() })
+        let liveness = if is_watched { UpstreamLiveness::unreached(now) } else { UpstreamLiveness::new(now) };
+        Ok(Self { settings: Arc::clone(settings), tls, liveness: Arc::new(liveness), reports: Arc::default() })
+    }
+
+    /// As [`load`](Self::load), with files that are read for this app alone.
+    pub fn open(settings: &Arc<config::UpstreamSettings>, now: Instant) -> Result<Self, AppError> {
+        Self::load(settings, &FileCache::default(), now)
     }
 
     /// Returns the faults of the TLS files that `settings` name.
-    pub fn faults(settings: &config::Upstream) -> Vec<TlsFault> {
+    pub fn faults(settings: &config::UpstreamSettings, cache: &FileCache) -> Vec<TlsFault> {
         let Some(tls) = &settings.tls else { return Vec::new() };
-        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key));
+        let identity = tls.identity.as_ref().map(|(certificate, key)| Identity::faults(certificate, key, cache));
         match identity.transpose() {
             Err(errors) => errors.iter().map(TlsFault::from).collect(),
             Ok(identity) => {
-                let client = Client::new(&trust(tls), identity.as_ref());
+                let client = TlsClient::load(&trust(tls), identity.as_ref(), cache);
                 client.err().as_ref().map(TlsFault::from).into_iter().collect()
             }
         }
@@ -106,18 +112,18 @@ impl App {
     /// Returns this app with the state of `before`, the same app: its liveness, and the settings that the routes of its
     /// sessions share.
     fn with_state_of(self, before: &Self) -> Self {
-        let (pulse, reports) = (Arc::clone(&before.pulse), Arc::clone(&before.reports));
-        Self { settings: Arc::clone(&before.settings), tls: self.tls, pulse, reports }
+        let (liveness, reports) = (Arc::clone(&before.liveness), Arc::clone(&before.reports));
+        Self { settings: Arc::clone(&before.settings), tls: self.tls, liveness, reports }
     }
 
     /// Returns the app's settings.
-    pub fn settings(&self) -> &Arc<config::Upstream> {
+    pub fn settings(&self) -> &Arc<config::UpstreamSettings> {
         &self.settings
     }
 
     /// Returns the app's liveness, which its sessions record.
-    pub fn pulse(&self) -> &Arc<UpstreamPulse> {
-        &self.pulse
+    pub fn liveness(&self) -> &Arc<UpstreamLiveness> {
+        &self.liveness
     }
 
     /// Returns a dialer with the app's settings and TLS client.
@@ -139,7 +145,7 @@ impl App {
             ConnectOutcome::Failed if !is_watched => ConnectOutcome::Refused,
             outcome => outcome,
         };
-        self.reports.connected(&self.pulse, outcome, error.map(|error| error as &dyn Error));
+        self.reports.record_connect(&self.liveness, outcome, error.map(|error| error as &dyn Error));
     }
 
     /// Waits until a connect for a request has failed, and returns the cause of the first such failure.
@@ -148,22 +154,23 @@ impl App {
     }
 
     /// Reports a response of any status to the monitor.
-    pub(super) fn answered(&self, now: Instant) {
-        if self.pulse.answered(now) {
+    pub(super) fn record_response(&self, now: Instant) {
+        if self.liveness.record_response(now) {
             self.reports.news.notify_one();
         }
     }
 }
 
-fn client(app: &config::Upstream, tls: &config::UpstreamTls) -> Result<Client, AppError> {
+fn client(app: &config::UpstreamSettings, tls: &config::UpstreamTls, cache: &FileCache) -> Result<TlsClient, AppError> {
     let identity = match &tls.identity {
         Some((certificate, private_key)) => {
-            let identity = Identity::from_pem_files(certificate, private_key);
+            let identity = Identity::from_pem_files(certificate, private_key, cache);
             Some(identity.map_err(|source| AppError::Identity { app: app.to_string(), source })?)
         }
         None => None,
     };
-    Client::new(&trust(tls), identity.as_ref()).map_err(|source| AppError::Trust { app: app.to_string(), source })
+    TlsClient::load(&trust(tls), identity.as_ref(), cache)
+        .map_err(|source| AppError::Trust { app: app.to_string(), source })
 }
 
 /// Returns the certificates that are trusted for an app: pinned keys take precedence over `tls.ca`, and that over the
@@ -178,16 +185,21 @@ fn trust(tls: &config::UpstreamTls) -> Trust {
 
 /// All apps of one configuration, each once.
 #[derive(Clone, Debug)]
-pub struct Apps(Arc<[Arc<App>]>);
+pub struct AppSet(Arc<[Arc<App>]>);
 
-impl Apps {
+impl AppSet {
     /// Opens the apps that `settings` name.
     ///
     /// # Errors
     ///
     /// As those of [`App::open`].
     pub fn open(settings: &Settings, now: Instant) -> Result<Self, AppError> {
-        let apps = settings.upstreams().into_iter().map(|settings| App::open(settings, now).map(Arc::new));
+        Self::load(settings, &FileCache::default(), now)
+    }
+
+    /// The apps that `settings` name, as [`App::load`].
+    pub fn load(settings: &Settings, cache: &FileCache, now: Instant) -> Result<Self, AppError> {
+        let apps = settings.upstreams().into_iter().map(|settings| App::load(settings, cache, now).map(Arc::new));
         apps.collect::<Result<_, _>>().map(Self)
     }
 
@@ -199,8 +211,8 @@ impl Apps {
             let Some(known) = before.iter().find(|known| known.settings == app.settings) else {
                 // The settings differ, but the same target was responsive before, so the app counts as ready.
                 let same_place = |known: &&Arc<App>| known.settings.target == app.settings.target;
-                if before.iter().filter(same_place).any(|known| known.pulse.is_responsive()) {
-                    app.pulse.assume_ready();
+                if before.iter().filter(same_place).any(|known| known.liveness.is_responsive()) {
+                    app.liveness.assume_ready();
                 }
                 return Arc::clone(app);
             };
@@ -219,7 +231,7 @@ impl Apps {
     }
 }
 
-impl<'a> IntoIterator for &'a Apps {
+impl<'a> IntoIterator for &'a AppSet {
     type Item = &'a Arc<App>;
     type IntoIter = std::slice::Iter<'a, Arc<App>>;
 
@@ -235,12 +247,12 @@ mod tests {
 
     const OTHER_APP: &str = "[[route]]\npath = \"/other/\"\nupstream = \"http://127.0.0.1:2\"\n";
 
-    fn apps(sections: &str) -> Apps {
-        Apps::open(&settings(sections), crate::any_instant()).expect("there is nothing to read")
+    fn apps(sections: &str) -> AppSet {
+        AppSet::open(&settings(sections), crate::any_instant()).expect("there is nothing to read")
     }
 
-    fn ready(apps: &Apps) -> Vec<bool> {
-        apps.iter().map(|app| app.pulse().is_responsive()).collect()
+    fn ready(apps: &AppSet) -> Vec<bool> {
+        apps.iter().map(|app| app.liveness().is_responsive()).collect()
     }
 
     #[test]
@@ -255,10 +267,10 @@ mod tests {
         let other = || apps(&format!("response_timeout = \"7s\"\n{OTHER_APP}"));
         assert_eq!(ready(&other().after(&before, |_| false)), [false, false], "it was not reached before either");
         for app in &before {
-            app.pulse().assume_ready();
+            app.liveness().assume_ready();
         }
         let after = other().after(&before, |_| false);
         assert_eq!(ready(&after), [true, false], "the other one is new");
-        assert!(!Arc::ptr_eq(after.0[0].pulse(), before.0[0].pulse()));
+        assert!(!Arc::ptr_eq(after.0[0].liveness(), before.0[0].liveness()));
     }
 }

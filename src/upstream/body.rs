@@ -15,7 +15,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::patience::Clock;
+use super::body_timeout::BodyClock;
 
 /// The error that ends a request body early.
 type Broken = Box<dyn Error + Send + Sync>;
@@ -29,7 +29,7 @@ struct Streaming {
     incoming: UnsyncBoxBody<Bytes, Broken>,
     progress: Arc<UploadProgress>,
     /// The time limit for the client, where there is one.
-    clock: Option<Clock>,
+    clock: Option<BodyClock>,
     clean: Option<CleanTrailers>,
 }
 
@@ -61,7 +61,7 @@ impl Upload {
     #[must_use]
     pub fn within(mut self, time: Duration) -> Self {
         if let Some(streaming) = &mut self.0 {
-            streaming.clock = Some(Clock::new(time));
+            streaming.clock = Some(BodyClock::new(time));
         }
         self
     }
@@ -95,11 +95,11 @@ impl Body for Upload {
         let frame = Pin::new(&mut streaming.incoming).poll_frame(cx);
         match (&frame, &mut streaming.clock) {
             (Poll::Pending, Some(clock)) => {
-                let too_slow = ready!(clock.poll_over(cx));
+                let too_slow = ready!(clock.poll_elapsed(cx));
                 return Poll::Ready(Some(Err(too_slow.into())));
             }
             (Poll::Ready(Some(Ok(frame))), Some(clock)) => {
-                clock.came(frame.data_ref().map_or(0, Bytes::len), Instant::now());
+                clock.received(frame.data_ref().map_or(0, Bytes::len), Instant::now());
             }
             _ => {}
         }

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::app::Reports;
 use super::dial::{Dialer, authority};
 use super::{BUFFER, UpstreamStream};
-use crate::config::{Target, UpstreamProbe};
-use crate::heartbeat::{CheckResult, ConnectOutcome, HealthCheck, UpstreamPulse};
+use crate::config::{UpstreamProbe, UpstreamTarget};
+use crate::heartbeat::{ConnectOutcome, HealthCheck, HealthCheckResult, UpstreamLiveness};
 use crate::suspension;
 use crate::telemetry::Chain;
 
@@ -41,29 +41,29 @@ type Content = UnsyncBoxBody<Bytes, Infallible>;
 /// A health check and the destinations of its outcome.
 pub(super) struct Check {
     pub(super) dialer: Arc<Dialer>,
-    pub(super) pulse: Arc<UpstreamPulse>,
+    pub(super) liveness: Arc<UpstreamLiveness>,
     pub(super) reports: Arc<Reports>,
     pub(super) kind: HealthCheck,
 }
 
 /// The result of a health check, with the fault of a failed one.
 pub(super) struct Ended {
-    pub(super) result: CheckResult,
+    pub(super) result: HealthCheckResult,
     pub(super) fault: Option<String>,
 }
 
 impl Ended {
-    fn with(result: CheckResult) -> Self {
+    fn with(result: HealthCheckResult) -> Self {
         Self { result, fault: None }
     }
 
     fn failed(fault: String) -> Self {
-        Self { result: CheckResult::Failed, fault: Some(fault) }
+        Self { result: HealthCheckResult::Failed, fault: Some(fault) }
     }
 }
 
 impl Check {
-    /// Runs the check. A response or a refused connect is recorded in `pulse` at once. The monitor sets the time
+    /// Runs the check. A response or a refused connect is recorded in `liveness` at once. The monitor sets the time
     /// limit, by dropping this future.
     pub(super) async fn run(self) -> Ended {
         let begun = Instant::now();
@@ -73,23 +73,23 @@ impl Check {
                 let late = !suspension::paused_since(begun).is_zero();
                 return match error.outcome() {
                     Some(ConnectOutcome::Refused) => {
-                        self.reports.connected(&self.pulse, ConnectOutcome::Refused, Some(&error));
-                        Ended::with(CheckResult::Refused)
+                        self.reports.record_connect(&self.liveness, ConnectOutcome::Refused, Some(&error));
+                        Ended::with(HealthCheckResult::Refused)
                     }
                     Some(_) if !late => Ended::failed(Chain(&error).to_string()),
-                    _ => Ended::with(CheckResult::Skipped),
+                    _ => Ended::with(HealthCheckResult::Skipped),
                 };
             }
         };
-        self.reports.connected(&self.pulse, ConnectOutcome::Opened, None);
+        self.reports.record_connect(&self.liveness, ConnectOutcome::Opened, None);
         let interim = CancellationToken::new();
         let Some(request) = request(&self.dialer.settings.target, &self.dialer.settings.probe, &interim) else {
             // Without a request, the connection counts as the response.
             self.answered();
-            return Ended::with(CheckResult::Passed);
+            return Ended::with(HealthCheckResult::Passed);
         };
         if self.kind == HealthCheck::Connect {
-            return Ended::with(CheckResult::Passed);
+            return Ended::with(HealthCheckResult::Passed);
         }
         self.exchange(stream, request, interim).await
     }
@@ -134,14 +134,14 @@ impl Check {
             biased;
             result = driven => match result {
                 Err(error) if !interim.is_cancelled() => broken(&error),
-                _ => Ended::with(CheckResult::Passed),
+                _ => Ended::with(HealthCheckResult::Passed),
             },
-            () = rest_is_late => Ended::with(CheckResult::Passed),
+            () = rest_is_late => Ended::with(HealthCheckResult::Passed),
         }
     }
 
     fn answered(&self) {
-        if self.pulse.answered(Instant::now().into_std()) {
+        if self.liveness.record_response(Instant::now().into_std()) {
             self.reports.news.notify_one();
         }
     }
@@ -153,7 +153,11 @@ fn broken(error: &hyper::Error) -> Ended {
 
 /// Returns the request that `probe` configures, for the app at `target`; `None` for [`UpstreamProbe::Off`]. Its
 /// content, if any, is sent once `interim` is cancelled.
-pub(super) fn request(target: &Target, probe: &UpstreamProbe, interim: &CancellationToken) -> Option<Request<Content>> {
+pub(super) fn request(
+    target: &UpstreamTarget,
+    probe: &UpstreamProbe,
+    interim: &CancellationToken,
+) -> Option<Request<Content>> {
     let host = HeaderValue::try_from(authority(target)).unwrap_or(HeaderValue::from_static("localhost"));
     let request = Request::builder().version(Version::HTTP_11).header(HOST, host).header(USER_AGENT, AGENT);
     let request = request.header(CONNECTION, "close");
@@ -209,15 +213,15 @@ mod tests {
 
     #[test]
     fn s58_the_request_of_a_health_check() {
-        let tcp = Target::Tcp { host: "::1".into(), port: 3000 };
+        let tcp = UpstreamTarget::Tcp { host: "::1".into(), port: 3000 };
         let interim = CancellationToken::new();
-        let request = |target: &Target, probe| super::request(target, &probe, &interim).expect("a request");
+        let request = |target: &UpstreamTarget, probe| super::request(target, &probe, &interim).expect("a request");
         let check = request(&tcp, UpstreamProbe::Auto);
         assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::OPTIONS, "*"));
         assert_eq!(check.headers()[HOST], "[::1]:3000");
         assert_eq!(check.headers()[USER_AGENT], AGENT);
         assert_eq!(check.headers()[CONTENT_LENGTH], "1");
-        let check = request(&Target::Unix("/app.sock".into()), UpstreamProbe::Path("/healthz?deep=1".into()));
+        let check = request(&UpstreamTarget::Unix("/app.sock".into()), UpstreamProbe::Path("/healthz?deep=1".into()));
         assert_eq!((check.method(), check.uri().to_string().as_str()), (&Method::GET, "/healthz?deep=1"));
         assert_eq!(check.headers()[HOST], "localhost");
         assert_eq!(check.headers().get(EXPECT), None);

@@ -7,21 +7,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::Instant;
 
-use super::fault::{self, Fault, no_descriptor};
-use super::source::Sources;
-use super::stream::Socket;
-use super::{ClientAddresses, Upstream, UpstreamStream};
-use crate::config::{self, Pin, Target};
-use crate::descriptors;
+use super::fault::{self, ConnectFault, no_descriptor};
+use super::source_address::Sources;
+use super::stream::{UpstreamSocket, UpstreamStream};
+use crate::config::{self, Pin, UpstreamTarget};
 use crate::heartbeat::ConnectOutcome;
 use crate::proxy_protocol;
 use crate::suspension::{self, Deadline};
-use crate::tls::client::{self, Client, HandshakeError, Trust};
+use crate::tls::client::{self, ConnectorError, TlsClient, Trust};
+
+/// The client connection for which an app connection is opened, as its PROXY header states it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddresses {
+    /// The client's address; its port is 0 if a proxy in front named the client without one.
+    pub client: SocketAddr,
+    /// The proxy's address to which the client connected.
+    pub local: SocketAddr,
+}
 
 /// The error of a failed connect to the app.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +54,7 @@ pub enum DialError {
         /// The authority that was dialled.
         place: Box<str>,
         /// The error of the handshake.
-        source: HandshakeError,
+        source: ConnectorError,
     },
     /// The deadline passed.
     #[error("the upstream at {place} did not accept a connection within {limit:?}")]
@@ -77,9 +83,9 @@ impl DialError {
     pub(super) fn outcome(&self) -> Option<ConnectOutcome> {
         match self {
             Self::Resolve { source, .. } | Self::Connect { source, .. } => match fault::of(source) {
-                Fault::NoWay | Fault::Refused => Some(ConnectOutcome::Refused),
-                Fault::TimedOut => Some(ConnectOutcome::Failed),
-                Fault::Own => None,
+                ConnectFault::NoWay | ConnectFault::Refused => Some(ConnectOutcome::Refused),
+                ConnectFault::TimedOut => Some(ConnectOutcome::Failed),
+                ConnectFault::Own => None,
             },
             Self::Tls { .. } | Self::Timeout { .. } => Some(ConnectOutcome::Failed),
         }
@@ -88,59 +94,25 @@ impl DialError {
 
 /// Returns the authority of `target` for the Host field (RFC 9110 §4.2): IPv6 addresses in brackets, `localhost` for a
 /// unix socket.
-pub fn authority(target: &Target) -> String {
+pub fn authority(target: &UpstreamTarget) -> String {
     match target {
-        Target::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        Target::Tcp { host, port } => format!("{host}:{port}"),
-        Target::Unix(_) => "localhost".to_owned(),
+        UpstreamTarget::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        UpstreamTarget::Tcp { host, port } => format!("{host}:{port}"),
+        UpstreamTarget::Unix(_) => "localhost".to_owned(),
     }
 }
 
 /// The parameters of connections to an app: its settings, its TLS client and the source addresses.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    pub(super) settings: Arc<config::Upstream>,
-    pub(super) tls: Option<Client>,
+    pub(super) settings: Arc<config::UpstreamSettings>,
+    pub(super) tls: Option<TlsClient>,
     sources: Sources,
-}
-
-impl Upstream {
-    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. The connection
-    /// is counted, and its outcome reported to the app's monitor. Its PROXY header, if configured, names `client`.
-    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
-        let begun = Instant::now();
-        let result = match descriptors::upstream_slot() {
-            Some(slot) => self.dialer.dial(client).await.map(|mut stream| {
-                stream.hold(slot);
-                stream
-            }),
-            // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
-            None => Err(DialError::Connect {
-                place: authority(self.target()).into(),
-                source: io::Error::from_raw_os_error(Errno::EMFILE as i32),
-            }),
-        };
-        match &result {
-            Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
-            Err(error) => self.metrics.upstream_connect_error(error.reason()),
-        }
-        // A failure during a suspension of the proxy's own process is no evidence against the app.
-        let late = !suspension::paused_since(begun).is_zero();
-        match &result {
-            Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
-            Err(error) => match error.outcome() {
-                Some(ConnectOutcome::Failed) if late => {}
-                Some(outcome) => self.app.connected(outcome, Some(error)),
-                None => {}
-            },
-        }
-        result
-    }
 }
 
 impl Dialer {
     /// Creates a dialer for the app of `settings`, with the client `tls` for apps with TLS.
-    pub(super) fn new(settings: &Arc<config::Upstream>, tls: Option<&Client>) -> Self {
+    pub(super) fn new(settings: &Arc<config::UpstreamSettings>, tls: Option<&TlsClient>) -> Self {
         let sources = Sources::new(settings.source_addresses.clone());
         Self { settings: Arc::clone(settings), tls: tls.cloned(), sources }
     }
@@ -152,11 +124,11 @@ impl Dialer {
         let settings = &self.settings;
         let connected = async {
             let (host, port) = match &settings.target {
-                Target::Tcp { host, port } => (host, *port),
-                Target::Unix(path) => {
+                UpstreamTarget::Tcp { host, port } => (host, *port),
+                UpstreamTarget::Unix(path) => {
                     let mut stream = unix(path).await?;
                     self.write_proxy_header(client, &mut stream).await?;
-                    return Ok(Socket::Unix(stream).into());
+                    return Ok(UpstreamSocket::Unix(stream).into());
                 }
             };
             let mut tcp = tcp(host, port, deadline, &self.sources).await?;
@@ -167,7 +139,7 @@ impl Dialer {
                     // Boxed: the future of a handshake is large, and most apps use no TLS.
                     Box::pin(encrypted(client, name, tcp, &settings.target)).await
                 }
-                _ => Ok(Socket::Tcp(tcp).into()),
+                _ => Ok(UpstreamSocket::Tcp(tcp).into()),
             }
         };
         match suspension::within(deadline, pin!(connected)).await {
@@ -197,17 +169,22 @@ impl Dialer {
 
     /// Returns the pin of the app's public key, trusted or not; `None` if no handshake succeeds.
     pub(super) async fn shown_pin(&self) -> Option<Pin> {
-        let client = Client::new(&Trust::Anyone, None).ok()?;
+        let client = TlsClient::new(&Trust::AnyCertificate, None).ok()?;
         match Self::new(&self.settings, Some(&client)).dial(None).await {
-            Ok(UpstreamStream { socket: Socket::Tls(stream), .. }) => client::pin_of(&stream),
+            Ok(UpstreamStream { socket: UpstreamSocket::Tls(stream), .. }) => client::pin_of(&stream),
             _ => None,
         }
     }
 }
 
-async fn encrypted(client: &Client, name: &str, tcp: TcpStream, target: &Target) -> Result<UpstreamStream, DialError> {
+async fn encrypted(
+    client: &TlsClient,
+    name: &str,
+    tcp: TcpStream,
+    target: &UpstreamTarget,
+) -> Result<UpstreamStream, DialError> {
     match client.handshake(name, tcp).await {
-        Ok(stream) => Ok(Socket::Tls(Box::new(stream)).into()),
+        Ok(stream) => Ok(UpstreamSocket::Tls(Box::new(stream)).into()),
         Err(source) => Err(DialError::Tls { place: authority(target).into(), source }),
     }
 }
@@ -223,7 +200,7 @@ async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Re
     // A resolver that cannot open a socket reports a name that does not resolve.
     let resolved = resolved.map_err(|source| unresolved(no_descriptor().unwrap_or(source)))?;
     let addresses: Vec<SocketAddr> = resolved.collect();
-    let mut failed: Option<(Fault, SocketAddr, io::Error)> = None;
+    let mut failed: Option<(ConnectFault, SocketAddr, io::Error)> = None;
     for (tried, address) in addresses.iter().enumerate() {
         // Each address gets an equal share of the remaining time, so that an unreachable first one (an IPv6 address
         // without a route, for instance) leaves time for the others.
@@ -240,7 +217,7 @@ async fn tcp(host: &str, port: u16, deadline: Deadline, sources: &Sources) -> Re
             Err(elapsed) => elapsed.into(),
         };
         // Among several addresses, the failure that is the weakest evidence against the app counts.
-        let fault = fault::of_connect(&source, *address);
+        let fault = fault::classify_connect(&source, *address);
         if failed.as_ref().is_none_or(|(least, ..)| *least <= fault) {
             failed = Some((fault, *address, source));
         }
@@ -261,16 +238,17 @@ mod tests {
 
     use super::super::App;
     use super::*;
+    use crate::upstream::Upstream;
 
     /// Dials `address` from `sources`; returns whether the app was recorded as refusing, and the error.
     async fn refused(address: SocketAddr, sources: Vec<IpAddr>) -> (bool, Option<DialError>) {
-        let target = Target::Tcp { host: address.ip().to_string().into(), port: address.port() };
-        let settings = config::Upstream { source_addresses: sources, ..config::Upstream::at(target) };
+        let target = UpstreamTarget::Tcp { host: address.ip().to_string().into(), port: address.port() };
+        let settings = config::UpstreamSettings { source_addresses: sources, ..config::UpstreamSettings::at(target) };
         let app =
             Arc::new(App::open(&Arc::new(settings), Instant::now().into_std()).expect("there is nothing to read"));
         let upstream = Upstream::new(&app, 100, Arc::default(), TaskTracker::new(), &CancellationToken::new());
         let error = upstream.dial(None).await.err();
-        (app.pulse().connected(ConnectOutcome::Opened), error)
+        (app.liveness().record_connect(ConnectOutcome::Opened), error)
     }
 
     #[tokio::test]

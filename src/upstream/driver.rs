@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
-use super::counted::Flow;
+use super::byte_counts::ByteCounts;
 use crate::suspension::{Deadline, Expiry};
 use crate::telemetry::Chain;
 
@@ -18,12 +18,12 @@ use crate::telemetry::Chain;
 /// hyper also closes the connection of an abandoned exchange, but only after writing its buffer, which never ends if
 /// the app reads nothing.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct AbortGuard {
     abort: Option<oneshot::Sender<()>>,
     is_armed: bool,
 }
 
-impl Hold {
+impl AbortGuard {
     /// Creates an armed guard, and the receiver for the driver.
     pub(super) fn new() -> (Self, oneshot::Receiver<()>) {
         let (abort, aborted) = oneshot::channel();
@@ -42,7 +42,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for AbortGuard {
     fn drop(&mut self) {
         if self.is_armed
             && let Some(abort) = self.abort.take()
@@ -53,7 +53,7 @@ impl Drop for Hold {
     }
 }
 
-/// Drives `connection` until it ends, or until its [`Hold`] is dropped armed.
+/// Drives `connection` until it ends, or until its [`AbortGuard`] is dropped armed.
 ///
 /// Once the app has begun to respond, it may leave the rest of the request unread, and send nothing more, for `stall`:
 /// a client that closed its connection after an upload cannot be distinguished from one that waits until the upload has
@@ -61,11 +61,11 @@ impl Drop for Hold {
 pub(super) async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
     mut aborted: oneshot::Receiver<()>,
-    flow: Arc<Flow>,
+    flow: Arc<ByteCounts>,
     stall: Duration,
 ) {
     let mut connection = pin!(connection);
-    let mut stuck = Stuck { flow, stall, clock: None };
+    let mut stuck = StallDetector { flow, stall, clock: None };
     let mut is_released = false;
     poll_fn(|cx| {
         if let Poll::Ready(result) = connection.as_mut().poll(cx) {
@@ -98,8 +98,8 @@ pub(super) async fn drive_upgrade(connection: impl Future<Output = hyper::Result
 }
 
 /// The detection of an app that leaves a request unread.
-struct Stuck {
-    flow: Arc<Flow>,
+struct StallDetector {
+    flow: Arc<ByteCounts>,
     stall: Duration,
     /// The timer that runs while no write succeeds, with the numbers of bytes read and unacknowledged when it was set.
     /// A write succeeds only once a third of the kernel's buffer is free, which may take minutes with an app that reads
@@ -107,7 +107,7 @@ struct Stuck {
     clock: Option<(Expiry, (u64, u64))>,
 }
 
-impl Stuck {
+impl StallDetector {
     /// Completes when the limit is exceeded. Polled after the connection.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(blocked) = self.flow.blocked_since() else {

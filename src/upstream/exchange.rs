@@ -12,18 +12,53 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::counted::Counted;
-use super::driver::{Hold, drive, drive_upgrade};
-use super::pool::{Connection, Lease};
+use super::byte_counts::CountedStream;
+use super::dial::{ClientAddresses, DialError, authority};
+use super::driver::{AbortGuard, drive, drive_upgrade};
+use super::pool::{Lease, PooledConnection};
 use super::target::Rewrite;
-use super::{BUFFER, CROWD, ClientAddresses, Failure, RawTarget, Upload, Upstream, UpstreamStream};
+use super::{BUFFER, CROWD, RawTarget, RequestFailure, Upload, Upstream, UpstreamStream};
+use crate::descriptors;
+use crate::heartbeat::ConnectOutcome;
 use crate::suspension::{self, Deadline, Expiry};
 
 impl Upstream {
-    /// Sends a plain request and waits for the head of its response; both bodies stream. The caller gives the lease
-    /// back after the complete response.
+    /// Opens a connection within `upstream.connect_timeout`, name resolution and TLS handshake included. The connection
+    /// is counted, and its outcome reported to the app's monitor. Its PROXY header, if configured, names `client`.
+    pub(super) async fn dial(&self, client: Option<ClientAddresses>) -> Result<UpstreamStream, DialError> {
+        let begun = Instant::now();
+        let result = match descriptors::upstream_slot() {
+            Some(slot) => self.dialer.dial(client).await.map(|mut stream| {
+                stream.hold(slot);
+                stream
+            }),
+            // The same error as at the process's limit: the remaining descriptors are reserved for other purposes.
+            None => Err(DialError::Connect { place: authority(self.target()).into(), source: Errno::MFILE.into() }),
+        };
+        match &result {
+            Ok(_) => self.metrics.upstream_connect(begun.elapsed()),
+            Err(error) => self.metrics.upstream_connect_error(error.reason()),
+        }
+        // A failure during a suspension of the proxy's own process is no evidence against the app.
+        let late = !suspension::paused_since(begun).is_zero();
+        match &result {
+            Ok(_) => self.app.connected(ConnectOutcome::Opened, None),
+            Err(error) => match error.outcome() {
+                Some(ConnectOutcome::Failed) if late => {}
+                Some(outcome) => self.app.connected(outcome, Some(error)),
+                None => {}
+            },
+        }
+        result
+    }
+}
+
+impl Upstream {
+    /// Sends a plain request and waits for the head of its response; both bodies stream. The lease is to be given
+    /// back when the response's body has come in whole.
     ///
     /// The app may close a pooled connection at the moment it is used. The request is then sent once more, on a new
     /// connection, if no byte of it was written, or if it is idempotent (RFC 9110 §9.2.2), has no body, and no byte of
@@ -32,19 +67,19 @@ impl Upstream {
     /// Waits at most `upstream.response_timeout`, counted from the last piece of the request's body. Once the app has
     /// begun to respond, it may read and send nothing for `stall` before all of the request is read.
     ///
-    /// `client` is `None` except for an app with PROXY headers ([`is_told_addresses`](Self::is_told_addresses)), and
+    /// `client` is `None` except for an app with PROXY headers ([`sends_proxy_header`](Self::sends_proxy_header)), and
     /// restricts the pool to connections for the same client. With `keeps_case`, header names keep their case.
     ///
     /// # Errors
     ///
-    /// No complete head of a response arrived; see [`Failure`].
+    /// No complete head of a response arrived; see [`RequestFailure`].
     pub async fn send(
         &self,
         mut request: Request<Upload>,
         client: Option<ClientAddresses>,
         stall: Duration,
         keeps_case: bool,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
+    ) -> Result<(Response<Incoming>, Lease), RequestFailure> {
         let repeatable = repeatable(&request);
         if !repeatable {
             // A FIN that has arrived is seen only after the runtime has polled the socket. The yield gives it, and then
@@ -59,7 +94,7 @@ impl Upstream {
                 Ok(answered) => return Ok(answered),
                 Err(broken) => broken,
             };
-            let silent = matches!(failure, Failure::Closed(_)) && flow.read() == before;
+            let silent = matches!(failure, RequestFailure::Closed(_)) && flow.read() == before;
             request = match (unsent, spare) {
                 (Some(unsent), _) => *unsent,
                 (None, Some(spare)) if silent => spare,
@@ -77,29 +112,30 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// No complete head of a response arrived; see [`Failure`].
+    /// No complete head of a response arrived; see [`RequestFailure`].
     pub async fn send_upgrade(
         &self,
         request: Request<Empty<Bytes>>,
         client: Option<ClientAddresses>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, RequestFailure> {
         let mut stream = self.dial(client).await?;
         if let Some(rewrite) = rewrite(&request) {
             stream.restore(rewrite);
         }
         let io: TokioIo<UpstreamStream> = TokioIo::new(stream);
-        let (mut sender, connection) = self.protocol(true).handshake(io).await.map_err(Failure::from_exchange)?;
+        let (mut sender, connection) =
+            self.protocol(true).handshake(io).await.map_err(RequestFailure::from_exchange)?;
         let limit = self.response_timeout();
-        let (mut hold, aborted) = Hold::new();
+        let (mut hold, aborted) = AbortGuard::new();
         self.tracker.spawn(drive_upgrade(connection.with_upgrades(), aborted));
         match suspension::timeout(limit, pin!(sender.send_request(request))).await {
             Ok(answered) => {
-                let response = answered.map_err(Failure::from_exchange)?;
+                let response = answered.map_err(RequestFailure::from_exchange)?;
                 hold.disarm();
-                self.app.answered(Instant::now().into_std());
+                self.app.record_response(Instant::now().into_std());
                 Ok(response)
             }
-            Err(_) => Err(Failure::Timeout { limit }),
+            Err(_) => Err(RequestFailure::Timeout { limit }),
         }
     }
 
@@ -119,18 +155,18 @@ impl Upstream {
         client: Option<ClientAddresses>,
         stall: Duration,
         keeps_case: bool,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, RequestFailure> {
         self.pool.ensure_swept();
         let stream = self.dial(client).await?;
         if self.tracker.len() > CROWD {
             stream.limit_received();
         }
-        let (stream, flow) = Counted::new(stream);
+        let (stream, flow) = CountedStream::new(stream);
         let (sender, connection) =
-            self.protocol(keeps_case).handshake(TokioIo::new(stream)).await.map_err(Failure::from_exchange)?;
-        let (hold, aborted) = Hold::new();
+            self.protocol(keeps_case).handshake(TokioIo::new(stream)).await.map_err(RequestFailure::from_exchange)?;
+        let (hold, aborted) = AbortGuard::new();
         self.tracker.spawn(drive(connection, aborted, Arc::clone(&flow), stall));
-        let connection = Connection { sender, flow, hold, clock: None, client, keeps_case };
+        let connection = PooledConnection { sender, flow, hold, clock: None, client, keeps_case };
         Ok(Lease::new(Box::new(connection), Arc::clone(&self.pool)))
     }
 
@@ -147,7 +183,7 @@ impl Upstream {
         let limit = self.response_timeout();
         let mut deadline = Deadline::since(Instant::now(), limit);
         // Dropping the lease, as the timeout does, closes the connection.
-        let Connection { sender, clock, .. } = &mut *lease.connection;
+        let PooledConnection { sender, clock, .. } = &mut *lease.connection;
         let mut answer = pin!(sender.try_send_request(request));
         let answered = poll_fn(|cx| {
             if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
@@ -169,17 +205,17 @@ impl Upstream {
         })
         .await;
         let Some(answered) = answered else {
-            return Err(Broken { failure: Failure::Timeout { limit }, unsent: None });
+            return Err(Broken { failure: RequestFailure::Timeout { limit }, unsent: None });
         };
         match answered {
             Ok(response) => {
-                self.app.answered(Instant::now().into_std());
-                lease.heed(response.headers());
+                self.app.record_response(Instant::now().into_std());
+                lease.read_keep_alive(response.headers());
                 Ok((response, lease))
             }
             Err(mut failed) => {
                 let unsent = failed.take_message().map(Box::new);
-                Err(Broken { failure: Failure::from_exchange(failed.into_error()), unsent })
+                Err(Broken { failure: RequestFailure::from_exchange(failed.into_error()), unsent })
             }
         }
     }
@@ -187,7 +223,7 @@ impl Upstream {
 
 /// A failed exchange.
 struct Broken {
-    failure: Failure,
+    failure: RequestFailure,
     /// The request, if no byte of it was written, so that it is safe to send again.
     unsent: Option<Box<Request<Upload>>>,
 }

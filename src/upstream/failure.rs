@@ -7,11 +7,11 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use super::DialError;
-use super::patience::TooSlow;
+use super::body_timeout::TooSlow;
 
 /// The reason for which a request got no response from the app.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum RequestFailure {
     /// No connection could be opened.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -38,7 +38,7 @@ pub enum Failure {
     RequestBodyTimeout(#[source] hyper::Error),
 }
 
-impl Failure {
+impl RequestFailure {
     pub(super) fn from_exchange(error: hyper::Error) -> Self {
         match error {
             error if error.is_user() && is_too_slow(&error) => Self::RequestBodyTimeout(error),

@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use nix::errno::Errno;
+use rustix::io::Errno;
 use socket2::{Domain, Socket, Type};
 
 /// The classes of failed connects, ordered from evidence against the app to none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+pub(super) enum ConnectFault {
     /// There is no route to the address, as on a machine without IPv6.
     NoWay,
     /// The app does not listen on the address.
@@ -20,23 +20,23 @@ pub(super) enum Fault {
 }
 
 /// Classifies `error` by its error number alone.
-pub(super) fn of(error: &io::Error) -> Fault {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRNOTAVAIL | Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => Fault::Own,
+pub(super) fn of(error: &io::Error) -> ConnectFault {
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => ConnectFault::Own,
         // A unix socket with a full backlog returns EAGAIN (connect(2)).
-        Some(Errno::EAGAIN | Errno::ETIMEDOUT) => Fault::TimedOut,
-        Some(Errno::ENETUNREACH | Errno::EAFNOSUPPORT) => Fault::NoWay,
-        None if error.kind() == ErrorKind::AddrNotAvailable => Fault::Own,
-        None if error.kind() == ErrorKind::TimedOut => Fault::TimedOut,
-        _ => Fault::Refused,
+        Some(Errno::AGAIN | Errno::TIMEDOUT) => ConnectFault::TimedOut,
+        Some(Errno::NETUNREACH | Errno::AFNOSUPPORT) => ConnectFault::NoWay,
+        None if error.kind() == ErrorKind::AddrNotAvailable => ConnectFault::Own,
+        None if error.kind() == ErrorKind::TimedOut => ConnectFault::TimedOut,
+        _ => ConnectFault::Refused,
     }
 }
 
 /// Classifies the `error` of a connect to `address`. EADDRNOTAVAIL has two meanings (connect(2)): every port towards
 /// the address is in use, or the machine has no source address for it.
-pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Fault {
+pub(super) fn classify_connect(error: &io::Error, address: SocketAddr) -> ConnectFault {
     match of(error) {
-        Fault::Own if error.kind() == ErrorKind::AddrNotAvailable && !has_source(address) => Fault::NoWay,
+        ConnectFault::Own if error.kind() == ErrorKind::AddrNotAvailable && !has_source(address) => ConnectFault::NoWay,
         fault => fault,
     }
 }
@@ -61,32 +61,40 @@ mod tests {
     use super::*;
 
     fn errno(errno: Errno) -> io::Error {
-        io::Error::from_raw_os_error(errno as i32)
+        errno.into()
     }
 
     #[test]
     fn s58_shortages_of_the_proxys_own_are_distinguished_from_a_refusal() {
-        for own in [Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM] {
-            assert_eq!(of(&errno(own)), Fault::Own, "{own}");
+        for own in [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert_eq!(of(&errno(own)), ConnectFault::Own, "{own}");
         }
-        assert_eq!(of(&io::Error::from(ErrorKind::AddrNotAvailable)), Fault::Own, "every source was passed over");
-        for refused in [Errno::ECONNREFUSED, Errno::ENOENT, Errno::EACCES, Errno::EHOSTUNREACH, Errno::ECONNRESET] {
-            assert_eq!(of(&errno(refused)), Fault::Refused, "{refused}");
+        assert_eq!(
+            of(&io::Error::from(ErrorKind::AddrNotAvailable)),
+            ConnectFault::Own,
+            "every source was passed over"
+        );
+        for refused in [Errno::CONNREFUSED, Errno::NOENT, Errno::ACCESS, Errno::HOSTUNREACH, Errno::CONNRESET] {
+            assert_eq!(of(&errno(refused)), ConnectFault::Refused, "{refused}");
         }
-        for late in [errno(Errno::ETIMEDOUT), errno(Errno::EAGAIN), ErrorKind::TimedOut.into()] {
-            assert_eq!(of(&late), Fault::TimedOut, "{late}");
+        for late in [errno(Errno::TIMEDOUT), errno(Errno::AGAIN), ErrorKind::TimedOut.into()] {
+            assert_eq!(of(&late), ConnectFault::TimedOut, "{late}");
         }
     }
 
     #[test]
     fn s58_ports_that_are_all_taken_are_distinguished_from_a_missing_route() {
-        let exhausted = errno(Errno::EADDRNOTAVAIL);
-        assert_eq!(of_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), Fault::Own);
+        let exhausted = errno(Errno::ADDRNOTAVAIL);
+        assert_eq!(classify_connect(&exhausted, SocketAddr::from(([127, 0, 0, 1], 1))), ConnectFault::Own);
         // Of all IPv6 addresses, a documentation address (RFC 3849) is the least likely to be reachable.
         let nowhere: SocketAddr = "[2001:db8::1]:1".parse().expect("an address");
         if !has_source(nowhere) {
-            assert_eq!(of_connect(&exhausted, nowhere), Fault::NoWay);
+            assert_eq!(classify_connect(&exhausted, nowhere), ConnectFault::NoWay);
         }
-        assert!(Fault::NoWay < Fault::Refused && Fault::Refused < Fault::TimedOut && Fault::TimedOut < Fault::Own);
+        assert!(
+            ConnectFault::NoWay < ConnectFault::Refused
+                && ConnectFault::Refused < ConnectFault::TimedOut
+                && ConnectFault::TimedOut < ConnectFault::Own
+        );
     }
 }

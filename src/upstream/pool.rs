@@ -16,9 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::counted::Flow;
-use super::driver::Hold;
-use super::{ClientAddresses, Upload};
+use super::body::Upload;
+use super::byte_counts::ByteCounts;
+use super::dial::ClientAddresses;
+use super::driver::AbortGuard;
 use crate::descriptors::POOLED;
 use crate::suspension::Expiry;
 
@@ -43,16 +44,16 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<Connection>,
+    connection: Box<PooledConnection>,
     until: Instant,
 }
 
 /// The sending half of a connection, and the flow of its bytes.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct PooledConnection {
     pub(super) sender: SendRequest<Upload>,
-    pub(super) flow: Arc<Flow>,
-    pub(super) hold: Hold,
+    pub(super) flow: Arc<ByteCounts>,
+    pub(super) hold: AbortGuard,
     /// The timer of the response timeout; set lazily, once for several requests.
     pub(super) clock: Option<Expiry>,
     /// The client named in its PROXY header; `None` without a header, or with one for the proxy's own connection.
@@ -95,7 +96,7 @@ impl Pool {
         self.closing.cancel();
     }
 
-    fn put(&self, connection: Box<Connection>, keep: Duration) {
+    fn put(&self, connection: Box<PooledConnection>, keep: Duration) {
         if keep.is_zero() || self.closing.is_cancelled() || !connection.sender.is_ready() || connection.flow.is_broken()
         {
             return;
@@ -139,19 +140,19 @@ impl Pool {
 /// connection, even while the app does not read the request.
 #[derive(Debug)]
 pub struct Lease {
-    pub(super) connection: Box<Connection>,
+    pub(super) connection: Box<PooledConnection>,
     pool: Arc<Pool>,
     keep: Duration,
 }
 
 impl Lease {
-    pub(super) fn new(mut connection: Box<Connection>, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(mut connection: Box<PooledConnection>, pool: Arc<Pool>) -> Self {
         connection.hold.arm();
         Self { connection, pool, keep: IDLE_MAX }
     }
 
     /// Takes the time for which the app keeps the connection open from the response's headers.
-    pub(super) fn heed(&mut self, response: &HeaderMap) {
+    pub(super) fn read_keep_alive(&mut self, response: &HeaderMap) {
         self.keep = keep_alive(response);
     }
 

@@ -10,8 +10,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Rewrite;
 use crate::descriptors::UpstreamSlot;
+use crate::platform::socket_queues;
 use crate::relay::Leg;
-use crate::tcp_info;
 use crate::tls::client;
 
 /// The kernel's receive buffer for an app on this machine, in bytes. The kernel would enlarge it up to 32 MiB on some
@@ -22,7 +22,7 @@ const RECEIVED: usize = 256 * 1024;
 /// A connection to the app.
 #[derive(Debug)]
 pub struct UpstreamStream {
-    pub(super) socket: Socket,
+    pub(super) socket: UpstreamSocket,
     /// Held until the socket closes.
     slot: Option<UpstreamSlot>,
     /// The rewrite to apply to the bytes written next.
@@ -31,7 +31,7 @@ pub struct UpstreamStream {
 
 /// The socket of a connection.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) enum UpstreamSocket {
     /// TCP.
     Tcp(TcpStream),
     /// TLS over TCP. Boxed: a session holds its legs until it ends, and the state of rustls is large.
@@ -67,9 +67,9 @@ impl UpstreamStream {
     /// Limits the kernel's receive buffer if the app is on this machine.
     pub(super) fn limit_received(&self) {
         let tcp = match &self.socket {
-            Socket::Tcp(tcp) => tcp,
-            Socket::Tls(tls) => tls.get_ref().0,
-            Socket::Unix(_) => return,
+            UpstreamSocket::Tcp(tcp) => tcp,
+            UpstreamSocket::Tls(tls) => tls.get_ref().0,
+            UpstreamSocket::Unix(_) => return,
         };
         if tcp.peer_addr().is_ok_and(|app| app.ip().is_loopback()) {
             // Without the option the buffer grows larger, and nothing else changes.
@@ -78,7 +78,7 @@ impl UpstreamStream {
     }
 }
 
-impl Socket {
+impl UpstreamSocket {
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
@@ -88,8 +88,8 @@ impl Socket {
     }
 }
 
-impl From<Socket> for UpstreamStream {
-    fn from(socket: Socket) -> Self {
+impl From<UpstreamSocket> for UpstreamStream {
+    fn from(socket: UpstreamSocket) -> Self {
         Self { socket, slot: None, rewrite: None }
     }
 }
@@ -97,18 +97,18 @@ impl From<Socket> for UpstreamStream {
 impl Leg for UpstreamStream {
     fn unacked(&self) -> Option<u64> {
         match &self.socket {
-            Socket::Tcp(tcp) => tcp_info::unacked(tcp),
-            Socket::Tls(tls) => tcp_info::unacked(tls.get_ref().0),
-            Socket::Unix(unix) => tcp_info::unacked(unix),
+            UpstreamSocket::Tcp(tcp) => socket_queues::unacked(tcp),
+            UpstreamSocket::Tls(tls) => socket_queues::unacked(tls.get_ref().0),
+            UpstreamSocket::Unix(unix) => socket_queues::unacked(unix),
         }
     }
 
     fn untransmitted(&self) -> Option<u64> {
         match &self.socket {
-            Socket::Tcp(tcp) => tcp_info::untransmitted(tcp),
-            Socket::Tls(tls) => tcp_info::untransmitted(tls.get_ref().0),
+            UpstreamSocket::Tcp(tcp) => socket_queues::untransmitted(tcp),
+            UpstreamSocket::Tls(tls) => socket_queues::untransmitted(tls.get_ref().0),
             // Bytes written to a unix socket are readable by the peer at once.
-            Socket::Unix(_) => Some(0),
+            UpstreamSocket::Unix(_) => Some(0),
         }
     }
 
@@ -116,9 +116,9 @@ impl Leg for UpstreamStream {
         // A unix socket has no reset; dropping it is the closest equivalent. A TCP socket that refuses the option is
         // already closed.
         let tcp = match &self.socket {
-            Socket::Tcp(tcp) => tcp,
-            Socket::Tls(tls) => tls.get_ref().0,
-            Socket::Unix(_) => return,
+            UpstreamSocket::Tcp(tcp) => tcp,
+            UpstreamSocket::Tls(tls) => tls.get_ref().0,
+            UpstreamSocket::Unix(_) => return,
         };
         let _ = tcp.set_zero_linger();
     }
@@ -127,9 +127,9 @@ impl Leg for UpstreamStream {
 impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Socket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-            Socket::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
+            UpstreamSocket::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            UpstreamSocket::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            UpstreamSocket::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
         }
     }
 }
@@ -141,9 +141,9 @@ impl AsyncWrite for UpstreamStream {
             return this.poll_restoring(cx, &[IoSlice::new(buf)]);
         }
         match &mut this.socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Socket::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
-            Socket::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
+            UpstreamSocket::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            UpstreamSocket::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            UpstreamSocket::Unix(unix) => Pin::new(unix).poll_write(cx, buf),
         }
     }
 
@@ -166,16 +166,16 @@ impl AsyncWrite for UpstreamStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
             // A record that was accepted may still wait for the socket.
-            Socket::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
+            UpstreamSocket::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            UpstreamSocket::Tcp(_) | UpstreamSocket::Unix(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().socket {
-            Socket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Socket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Socket::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
+            UpstreamSocket::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            UpstreamSocket::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            UpstreamSocket::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
         }
     }
 }

@@ -6,31 +6,14 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::app::App;
 use super::check::{self, Check};
-use super::{App, DialError};
-use crate::config::{Pin, UpstreamProbe};
-use crate::heartbeat::{HealthCheck, UpstreamPulse};
+use super::dial::DialError;
+use super::unusable::Unusable;
+use crate::config::UpstreamProbe;
+use crate::heartbeat::{HealthCheck, UpstreamLiveness};
 use crate::suspension;
-use crate::telemetry::Chain;
-use crate::tls::client::HandshakeError;
-
-/// The cause and the remedy of a failed attempt to use an app.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unusable {
-    /// The fault and all its causes, as text.
-    pub error: String,
-    /// The remedy, as text.
-    pub help: String,
-    /// The pin of the app's public key, if that key is not trusted.
-    pub pin: Option<Pin>,
-}
-
-impl Unusable {
-    /// Returns cause and remedy of `error`; `pin` is the one of the key that the app presented.
-    pub(super) fn of(error: &DialError, pin: Option<Pin>) -> Self {
-        Self { error: Chain(&error).to_string(), help: remedy(error, pin), pin }
-    }
-}
+use crate::tls::client::ConnectorError;
 
 impl App {
     /// Connects, performs the TLS handshake where configured, and sends the request of the health check. Returns the
@@ -45,8 +28,8 @@ impl App {
             Ok(stream) => stream,
             Err(error) => {
                 let pin = match &error {
-                    DialError::Tls { source: HandshakeError::Pin { seen }, .. } => Some(*seen),
-                    DialError::Tls { source, .. } if source.is_about_trust() => dialer.shown_pin().await,
+                    DialError::Tls { source: ConnectorError::Pin { seen }, .. } => Some(*seen),
+                    DialError::Tls { source, .. } if source.is_untrusted() => dialer.shown_pin().await,
                     _ => None,
                 };
                 return Err(Unusable::of(&error, pin));
@@ -58,8 +41,8 @@ impl App {
         let Some(probe) = check::request(&settings.target, &settings.probe, &interim) else {
             return Ok(request);
         };
-        let pulse = Arc::new(UpstreamPulse::unreached(Instant::now().into_std()));
-        let check = Check { dialer, pulse, reports: Arc::default(), kind: HealthCheck::Request };
+        let liveness = Arc::new(UpstreamLiveness::unreached(Instant::now().into_std()));
+        let check = Check { dialer, liveness, reports: Arc::default(), kind: HealthCheck::Request };
         let limit = settings.heartbeat.timeout;
         let ended = suspension::timeout(limit, pin!(check.exchange(stream, probe, interim))).await;
         let fault = match ended {
@@ -78,38 +61,5 @@ impl App {
                 Err(Unusable { error: format!("{request}: {fault}"), help: help.to_owned(), pin: None })
             }
         }
-    }
-}
-
-/// Returns the remedy for `error`; `pin` is the one of the key that the app presented.
-fn remedy(error: &DialError, pin: Option<Pin>) -> String {
-    match error {
-        DialError::Resolve { .. } => {
-            "correct the host in `url` of [upstream], or the name service of this machine".into()
-        }
-        DialError::Connect { .. } if error.reason() == "refused" => {
-            "start the app, or correct `url` in [upstream]".into()
-        }
-        DialError::Connect { .. } => "correct `url` in [upstream], or the way from here to there".into(),
-        DialError::Timeout { .. } => {
-            "see that the app runs and that no firewall is between, or raise `connect_timeout` in [upstream]".into()
-        }
-        DialError::Tls { source, .. } => match (source, pin) {
-            (HandshakeError::NotTls, _) => "write url = \"http://…\" in [upstream]: the app speaks no TLS".into(),
-            (HandshakeError::Pin { seen }, _) => {
-                format!("if the app's key was changed, set tls.pin = \"{seen}\" in [upstream]")
-            }
-            (source, Some(pin)) => {
-                let trust = if source.is_about_the_name() {
-                    "set tls.server_name in [upstream] to a name of the certificate"
-                } else {
-                    "set tls.ca in [upstream] to the authority that has signed the certificate"
-                };
-                format!("{trust}, or tls.pin = \"{pin}\" if that is the key of your app")
-            }
-            (_, None) => {
-                "see that the app speaks TLS 1.2 or 1.3, and that tls.certificate is one that it accepts".into()
-            }
-        },
     }
 }

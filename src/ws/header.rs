@@ -56,10 +56,10 @@ impl Opcode {
 
 /// A validated frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
+pub struct FrameHeader {
     /// True on the last frame of a message.
     pub fin: bool,
-    /// The opcode.
+    /// Returns the opcode.
     pub opcode: Opcode,
     /// The masking key; present on client frames only.
     pub mask: Option<[u8; 4]>,
@@ -69,7 +69,7 @@ pub struct Header {
     pub payload: u64,
 }
 
-impl Header {
+impl FrameHeader {
     /// Parses the header at the front of `input`; `None` if it is incomplete.
     ///
     /// # Errors
@@ -144,12 +144,12 @@ fn read_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+    use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader as Oracle;
 
     use super::*;
 
-    fn parse(bytes: &[u8], from: Sender, rsv: u8) -> Result<Option<Header>, Violation> {
-        Header::parse(bytes, from, &Limits { rsv, ..Limits::default() })
+    fn parse(bytes: &[u8], from: Sender, rsv: u8) -> Result<Option<FrameHeader>, Violation> {
+        FrameHeader::parse(bytes, from, &Limits { rsv, ..Limits::default() })
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         #[test]
         fn agrees_with_tungstenite(bytes in proptest::collection::vec(any::<u8>(), 0..16), client in any::<bool>()) {
             let from = if client { Sender::Client } else { Sender::Server };
-            let theirs = FrameHeader::parse(&mut std::io::Cursor::new(&bytes));
+            let theirs = Oracle::parse(&mut std::io::Cursor::new(&bytes));
             match parse(&bytes, from, RSV_DEFLATE) {
                 Ok(Some(ours)) => {
                     let (header, length) = theirs.unwrap().expect("tungstenite wants more bytes");

@@ -1,6 +1,6 @@
 //! The frame scanner: finds the frame boundaries in a stream of bytes.
 
-use super::{Header, Limits, Opcode, Sender, Violation};
+use super::{FrameHeader, Limits, Opcode, Sender, Violation};
 
 /// The state of one direction's frame stream, for input in chunks of any size.
 ///
@@ -34,7 +34,7 @@ pub enum Piece {
         ends_message: bool,
     },
     /// A complete control frame: `header.len` bytes of header, then `header.payload` bytes of payload.
-    Control(Header),
+    Control(FrameHeader),
 }
 
 impl Scanner {
@@ -59,9 +59,9 @@ impl Scanner {
     /// Returns whether `input`, the bytes after those consumed so far, begins with the complete header of a new
     /// message.
     pub fn begins_message(&self, input: &[u8]) -> bool {
-        let is_data = |header: Header| !header.opcode.is_control();
+        let is_data = |header: FrameHeader| !header.opcode.is_control();
         self.between_messages()
-            && Header::parse(input, self.from, &self.limits).is_ok_and(|header| header.is_some_and(is_data))
+            && FrameHeader::parse(input, self.from, &self.limits).is_ok_and(|header| header.is_some_and(is_data))
     }
 
     /// Consumes the item at the front of `input`; `None` if more bytes are needed first.
@@ -73,7 +73,7 @@ impl Scanner {
         if self.remaining > 0 {
             return Ok((!input.is_empty()).then(|| self.advance(0, input.len())));
         }
-        let Some(header) = Header::parse(input, self.from, &self.limits)? else { return Ok(None) };
+        let Some(header) = FrameHeader::parse(input, self.from, &self.limits)? else { return Ok(None) };
         if header.opcode.is_control() {
             return Ok(is_whole(&header, input).then_some(Piece::Control(header)));
         }
@@ -82,7 +82,7 @@ impl Scanner {
     }
 
     /// Begins a data frame.
-    fn open(&mut self, header: &Header) -> Result<(), Violation> {
+    fn open(&mut self, header: &FrameHeader) -> Result<(), Violation> {
         let so_far = match (self.message, header.opcode) {
             (None, Opcode::CONTINUATION) => return Err(Violation::UnexpectedContinuation),
             (Some(_), Opcode::TEXT | Opcode::BINARY) => return Err(Violation::UnfinishedMessage),
@@ -114,10 +114,9 @@ impl Scanner {
     }
 }
 
-fn is_whole(header: &Header, input: &[u8]) -> bool {
+fn is_whole(header: &FrameHeader, input: &[u8]) -> bool {
     input.len() as u64 >= header.len as u64 + header.payload
 }
 
 #[cfg(test)]
-#[path = "scanner_tests.rs"]
 mod tests;

@@ -1,30 +1,30 @@
-//! Clients of the admin socket and the health port that are in the way: nobody else notices.
+//! Clients that occupy the admin socket and the health port: the other clients are served all the same.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{Neighbour, echo};
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::rig::{Rig, exchange, request};
-use crate::support::client::{Neighbour, echo};
-use crate::support::deadline::{settles, soon, within};
-use crate::support::files::raise_the_limit_of_open_files;
+use crate::admin::rig::{Rig, exchange, request};
 
-/// More than there are places.
+/// More than the number of admitted connections.
 const IDLE: usize = 300;
-/// Far above what any answer takes, and far below the ten seconds after which who is idle is hung up on.
+/// Far above the time of any answer, and far below the ten seconds after which an idle connection is closed.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn idle_connections_make_room_for_those_who_ask() {
-    raise_the_limit_of_open_files(1024);
+async fn idle_connections_do_not_delay_requests() {
+    raise_open_file_limit(1024);
     let rig = Rig::start().await;
     let neighbour = Neighbour::join(&rig.proxy, "/echo").await;
-    // One that has asked before all others came, and one that reads events.
+    // One client that has sent a request before all others connect, and one that reads events.
     let mut asked = rig.connect().await;
     let head = request("GET", "/v1/info", ["Host: localhost"], "");
     assert_eq!(exchange(&mut asked, &head).await.status, 200);
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
 
     let mut idle = join_all((0..IDLE).map(|_| rig.connect())).await;
     for stream in idle.iter_mut().take(IDLE / 3) {
@@ -37,12 +37,12 @@ async fn idle_connections_make_room_for_those_who_ask() {
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
         neighbour.echoes().await;
     }
-    let rest = soon("the first one is hung up on", asked.read(&mut [0])).await;
+    let rest = wait_for("the first one is closed", asked.read(&mut [0])).await;
     assert_eq!(rest.ok(), Some(0), "it had been idle for longest");
     assert_eq!(events.of("stats").await.id, None, "who is being answered stays");
     drop(idle);
 
-    // The same on the port that anybody may reach.
+    // The same on the health port, which every host may reach.
     let idle = join_all((0..IDLE).map(|_| rig.health())).await;
     for _ in 0..10 {
         let began = Instant::now();
@@ -81,7 +81,7 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
         };
         tokio::select! {
             () = writing => {}
-            () = within(Duration::from_secs(40), "it is hung up on", reading) => {}
+            () = within(Duration::from_secs(40), "it is closed", reading) => {}
         }
         answer
     };
@@ -100,8 +100,8 @@ async fn a_head_and_a_body_that_trickle_are_given_up() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_its_events_holds_nobody_up() {
-    // As many as there are streams, and nobody reads a byte.
+async fn a_reader_that_stops_does_not_delay_other_clients() {
+    // As many as there are streams, and none of them is read.
     const STREAMS: usize = 64;
     let rig = Rig::start().await;
     let mut streams = Vec::new();
@@ -115,13 +115,13 @@ async fn who_does_not_read_its_events_holds_nobody_up() {
         loop {
             let mut stream = rig.connect().await;
             stream.write_all(request("GET", "/v1/events", ["Host: localhost"], "").as_bytes()).await.expect("it reads");
-            let head = crate::support::plain::read_head(&mut stream).await.expect("an answer");
+            let head = pulsegate_test_kit::http1::read_head(&mut stream).await.expect("an answer");
             if head.starts_with("HTTP/1.1 503 ") {
                 return;
             }
         }
     };
-    soon("one too many is refused", refused).await;
+    wait_for("one too many is refused", refused).await;
     let reply = rig.ask("GET", "/v1/events", &[], "").await;
     reply.refuses(503, "streams", &["64 streams", "/v1/connections"]);
     assert_eq!(reply.header("retry-after"), Some("5"));
@@ -132,16 +132,12 @@ async fn who_does_not_read_its_events_holds_nobody_up() {
         let mut session = rig.proxy.websocket("/echo").await;
         session.close(None).await.expect("it is open");
     }
-    soon("an echo", echo(&mut neighbour, "still here".into())).await.expect("it lives");
+    wait_for("an echo", echo(&mut neighbour, "still here".into())).await.expect("it lives");
     rig.get("/v1/connections?state=all&limit=10000").await;
     println!("300 sessions beside {STREAMS} readers that do not read: {:?}", began.elapsed());
     drop(streams);
-    let free = async {
-        while rig.ask("HEAD", "/v1/events", &[], "").await.status != 200 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon("there is a place again", free).await;
-    settles("nothing is left", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
+    let status = async || rig.ask("HEAD", "/v1/events", &[], "").await.status;
+    wait_until_async("a stream of events is accepted again", status, |status| *status == 200).await;
+    wait_until("nothing is left", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
     rig.proxy.finish().await;
 }

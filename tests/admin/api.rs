@@ -1,18 +1,19 @@
 //! Every endpoint and every key of its answer.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use pulsegate_test_kit::client::{close_of, echo};
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::proxy::Proxy;
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use crate::rig::{Rig, connections, keys};
-use crate::support::client::{close_of, echo};
-use crate::support::deadline::{settles, soon};
-use crate::support::frames::{BINARY, FIN, Frame, PING, PONG};
-use crate::support::pki::Pki;
-use crate::support::proxy::Proxy;
+use crate::PULSEGATE;
+use crate::admin::rig::{Rig, connections, keys};
 
 /// Every key of a session.
 const CONN: [&str; 21] = [
@@ -44,7 +45,7 @@ const HEARTBEAT: [&str; 10] =
 
 const CLOSE: [&str; 7] = ["code", "detail", "initiator", "reason", "sentence", "text", "upstream_code"];
 
-/// A session has the keys that are documented, and no others.
+/// Asserts that a session has the keys that are documented, and no others.
 #[track_caller]
 pub(crate) fn is_whole(conn: &Value) {
     assert_eq!(keys(conn), CONN, "{conn}");
@@ -69,7 +70,7 @@ fn number(value: &Value) -> f64 {
 }
 
 #[tokio::test]
-async fn the_program_tells_of_itself() {
+async fn the_program_describes_itself() {
     let rig = Rig::start().await;
     let info = rig.get("/v1/info").await;
     let known = ["admin_token", "dev", "listen", "now", "pid", "started_at", "upstreams", "version"];
@@ -84,7 +85,7 @@ async fn the_program_tells_of_itself() {
 }
 
 #[tokio::test]
-async fn a_session_shows_who_it_is_with_and_how_it_is() {
+async fn a_session_shows_its_peers_and_its_state() {
     let mut rig = Rig::with(|config| {
         config.with("[heartbeat]\ninterval = \"30s\"\n[[route]]\npath = \"/quick/\"\nheartbeat = { interval = \"300ms\", timeout = \"60s\" }\n")
     })
@@ -95,12 +96,12 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
     }
     client.flush().await.expect("it is open");
     for _ in 0..3 {
-        soon("a message", Frame::read(&mut app)).await.expect("a message");
+        wait_for("a message", Frame::read(&mut app)).await.expect("a message");
     }
     app.write_all(&Frame::server(FIN | BINARY, vec![7; 5000]).bytes()).await.expect("it is open");
     // One ping, and its answer.
     let ping = loop {
-        let frame = soon("a ping", Frame::read(&mut client)).await.expect("it is open");
+        let frame = wait_for("a ping", Frame::read(&mut client)).await.expect("it is open");
         if frame.opcode() == PING {
             break frame;
         }
@@ -109,16 +110,8 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
     client.flush().await.expect("it is open");
     let id = rig.id("/quick/one").await;
     let one = format!("/v1/connections/{id}");
-    let measured = async {
-        loop {
-            let conn = rig.get(&one).await;
-            if !conn["heartbeat"]["rtt_s"].is_null() {
-                return conn;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let conn = soon("the round trip is measured", measured).await;
+    let is_measured = |conn: &Value| !conn["heartbeat"]["rtt_s"].is_null();
+    let conn = wait_until_async("the round trip is measured", async || rig.get(&one).await, is_measured).await;
     is_whole(&conn);
     assert_eq!(conn["state"], "open");
     assert_eq!((&conn["route"], &conn["path"]), (&"/quick/".into(), &"/quick/one".into()), "no query: {conn}");
@@ -158,7 +151,7 @@ async fn a_session_shows_who_it_is_with_and_how_it_is() {
 }
 
 #[tokio::test]
-async fn a_drain_is_asked_for_once_and_told_of_twice() {
+async fn a_second_drain_request_changes_nothing() {
     let rig = Rig::with(|config| config.drain("delay = \"0s\"").drain("window = \"200ms\"")).await;
     let before = rig.get("/v1/drain").await;
     assert_eq!(keys(&before), ["cancelled_at", "phase", "sessions", "since"]);
@@ -175,13 +168,8 @@ async fn a_drain_is_asked_for_once_and_told_of_twice() {
     assert_eq!(rig.post("/v1/drain", "").await.status, 202, "again changes nothing");
     assert_eq!(close_of(&mut session).await, (1012, "service restart".to_owned()));
     drop(session);
-    let drained = async {
-        while rig.get("/v1/drain").await["phase"] != "drained" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon("it is drained", drained).await;
-    let after = rig.get("/v1/drain").await;
+    let is_drained = |drain: &Value| drain["phase"] == "drained";
+    let after = wait_until_async("it is drained", async || rig.get("/v1/drain").await, is_drained).await;
     assert!(after["sessions"] == 0 && number(&after["since"]) >= number(&before["since"]), "{after}");
     assert_eq!(rig.proxy.logged("admin.drain").len(), 2);
     let late = rig.post("/v1/drain/cancel", "").await;
@@ -197,12 +185,12 @@ async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
     assert!(nothing.json["cancelled_at"].is_null(), "{nothing:?}");
     assert_eq!(rig.post("/v1/drain", "").await.json["phase"], "announced");
     let phases = || rig.proxy.logged("drain").iter().map(|line| line["phase"].clone()).collect::<Vec<_>>();
-    // One that is cancelled before the log's task has seen it is not logged.
-    settles("the line of the announcement", phases, |phases| *phases == ["announced"]).await;
+    // A drain that is cancelled before the log's task has seen it is not logged.
+    wait_until("the line of the announcement", phases, |phases| *phases == ["announced"]).await;
     let cancelled = rig.post("/v1/drain/cancel", "{}").await;
     assert_eq!((cancelled.status, &cancelled.json["phase"]), (200, &"serving".into()), "{cancelled:?}");
     assert_eq!(cancelled.json["cancelled_at"], cancelled.json["since"]);
-    settles("the line of the cancellation", phases, |phases| *phases == ["announced", "serving"]).await;
+    wait_until("the line of the cancellation", phases, |phases| *phases == ["announced", "serving"]).await;
     let mut session = rig.proxy.websocket("/echo").await;
     echo(&mut session, "served as before".into()).await.expect("an echo");
     drop(session);
@@ -211,7 +199,7 @@ async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
 
     assert_eq!(rig.post("/v1/drain", "").await.json["phase"], "announced");
     rig.proxy.terminate();
-    settles("the signal", || rig.proxy.logged("signal").len(), |seen| *seen == 1).await;
+    wait_until("the signal", || rig.proxy.logged("signal").len(), |seen| *seen == 1).await;
     let refused = rig.post("/v1/drain/cancel", "").await;
     refused.refuses(409, "exiting", &["SIGTERM or SIGINT asked for the end"]);
     assert_eq!(rig.get("/v1/drain").await["phase"], "announced");
@@ -219,15 +207,16 @@ async fn an_announced_drain_is_cancelled_unless_a_signal_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_reload_tells_what_has_come_of_it() {
+async fn a_reload_reports_its_result() {
     let dir = TempDir::new().expect("make a temporary directory");
     let socket = dir.path().join("admin.sock");
     let file = dir.path().join("proxy.toml");
     let pki = Pki::make(dir.path());
-    let (app, sessions) = crate::support::fake::Fake::sessions().await;
+    let (app, sessions) = pulsegate_test_kit::fake_app::FakeApp::sessions().await;
     let admin = format!("socket = {:?}", socket.display().to_string());
-    let config = crate::support::proxy::Config::to(&app.url).admin(&admin).admin("health = \"127.0.0.1:0\"");
-    // A port that stays the same, for a reload has nothing to say about another one.
+    let config =
+        pulsegate_test_kit::proxy::Config::to(PULSEGATE, &app.url).admin(&admin).admin("health = \"127.0.0.1:0\"");
+    // A port that stays the same, because a reload reports another one.
     let write = |more: &str| fs::write(&file, config.clone().with(more).toml(([127, 0, 0, 1], 0).into(), &pki));
     write("").expect("write the configuration");
     let proxy = Proxy::follow(&file, config.clone(), pki.clone(), TempDir::new().expect("a directory")).await;
@@ -241,17 +230,20 @@ async fn a_reload_tells_what_has_come_of_it() {
         assert_eq!(keys(&reply.json), ["error", "generation", "requires_restart", "result"], "{reply:?}");
         (reply.status, reply.json)
     };
-    let (status, told) = reload().await;
-    assert_eq!((status, &told["result"], &told["generation"]), (200, &"unchanged".into(), &1.into()), "{told}");
+    let (status, report) = reload().await;
+    assert_eq!((status, &report["result"], &report["generation"]), (200, &"unchanged".into(), &1.into()), "{report}");
     write("[heartbeat]\ninterval = \"31s\"\n").expect("write the configuration");
-    let (status, told) = reload().await;
-    // Who watches the folder may have been quicker.
-    assert!(status == 200 && ["applied", "unchanged"].contains(&told["result"].as_str().unwrap_or_default()), "{told}");
-    assert_eq!((&told["generation"], &told["error"]), (&2.into(), &Value::Null), "{told}");
+    let (status, report) = reload().await;
+    // The file watch may have been quicker.
+    assert!(
+        status == 200 && ["applied", "unchanged"].contains(&report["result"].as_str().unwrap_or_default()),
+        "{report}"
+    );
+    assert_eq!((&report["generation"], &report["error"]), (&2.into(), &Value::Null), "{report}");
     write("[heartbeat]\ninterval = \"soon\"\n").expect("write the configuration");
-    let (status, told) = reload().await;
-    assert_eq!((status, &told["result"], &told["generation"]), (422, &"failed".into(), &2.into()), "{told}");
-    let error = told["error"].as_str().unwrap_or_default();
+    let (status, report) = reload().await;
+    assert_eq!((status, &report["result"], &report["generation"]), (422, &"failed".into(), &2.into()), "{report}");
+    let error = report["error"].as_str().unwrap_or_default();
     assert!(error.contains("heartbeat.interval") && error.contains("proxy.toml"), "{error}");
     let after = rig.get("/v1/reload").await;
     assert!(after["last_error"].as_str().is_some_and(|error| error.contains("heartbeat.interval")), "{after}");
@@ -313,6 +305,6 @@ async fn the_page_and_its_files_are_served_and_nothing_else_may_be_in_it() {
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{path}");
         rig.ask("POST", path, &[], "").await.refuses(405, "method", &["GET"]);
     }
-    settles("nothing has gone wrong", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
+    wait_until("nothing has gone wrong", || rig.proxy.logged("admin.lost").len(), |lost| *lost == 0).await;
     rig.proxy.finish().await;
 }

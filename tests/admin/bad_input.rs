@@ -1,8 +1,8 @@
-//! Requests that are wrong: each gets its own answer, in JSON, and changes nothing.
+//! Invalid requests: each gets its own answer, in JSON, and changes nothing.
 
 use tokio::io::AsyncWriteExt;
 
-use crate::rig::{Reply, Rig, connections, request};
+use crate::admin::rig::{Reply, Rig, connections, request};
 
 const NOBODY: &str = "/v1/connections/00000000000000ff";
 
@@ -15,7 +15,7 @@ async fn a_request_must_be_for_us_and_from_our_own_page() {
     }
     for hosts in [&[] as &[&str], &["Host: "], &["Host: localhost", "Host: localhost"]] {
         let reply = rig.send(&request("GET", "/v1/info", hosts.iter().copied(), "")).await;
-        // Two of them hyper may refuse by itself.
+        // The HTTP library may refuse two of them by itself.
         reply.refuses(400, "host", &["one Host header"]);
     }
     let absolute = rig.send(&request("GET", "http://evil.example/v1/info", ["Host: localhost"], "")).await;
@@ -124,7 +124,7 @@ async fn a_session_is_named_by_its_id() {
 }
 
 #[tokio::test]
-async fn nobody_is_closed_by_a_request_that_is_wrong() {
+async fn an_invalid_request_closes_no_session() {
     let mut rig = Rig::start().await;
     let _session = rig.session("/raw").await;
     let one = format!("/v1/connections/{}/close", rig.id("/raw").await);
@@ -132,7 +132,7 @@ async fn nobody_is_closed_by_a_request_that_is_wrong() {
     let all = r#""filter": {"client": "127.0.0.0/8"}"#;
     let long = format!(r#"{{{all}, "reason": "{}"}}"#, "é".repeat(62));
     for (body, code, words) in [
-        ("", "filter", &["say which sessions"] as &[&str]),
+        ("", "filter", &["name the sessions"] as &[&str]),
         ("{}", "filter", &["0.0.0.0/0"]),
         (r#"{"filter": {}}"#, "filter", &["at least one of"]),
         (r#"{"filter": null}"#, "filter", &[]),
@@ -180,7 +180,7 @@ async fn nobody_is_closed_by_a_request_that_is_wrong() {
     }
     rig.ask("POST", many, &[], &body).await.refuses(415, "content_type", &[]);
 
-    // Too large, said beforehand and found out on the way; far too large is not even read.
+    // Too large by its length, and found too large while it is read; a far larger one is not even read.
     let large = format!(r#"{{{all}, "reason": "{}"}}"#, "x".repeat(70_000));
     rig.post(many, &large).await.refuses(413, "body", &["65536 bytes"]);
     let chunk = "8000\r\n".to_owned() + &"x".repeat(0x8000) + "\r\n";
@@ -193,7 +193,7 @@ async fn nobody_is_closed_by_a_request_that_is_wrong() {
     );
     rig.send(&head).await.refuses(413, "body", &[]);
 
-    // A body that breaks off is no order, even where what came is one.
+    // A body that breaks off is refused, even where the part that arrived is a valid request.
     let mut stream = rig.connect().await;
     let head = format!(
         "POST {many} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

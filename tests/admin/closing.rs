@@ -1,19 +1,19 @@
-//! Sessions that an operator closes, and what is told of those that have ended.
+//! Sessions that an operator closes, and the reports of sessions that have ended.
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Wss, close_of, echo};
+use pulsegate_test_kit::frame::{CLOSE, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::is_whole;
-use crate::events::Events;
-use crate::rig::{Rig, connections, keys};
-use crate::support::client::{Wss, close_of, echo};
-use crate::support::deadline::soon;
-use crate::support::frames::{CLOSE, FIN, Frame, PING, PONG};
+use crate::admin::api::is_whole;
+use crate::admin::events::Events;
+use crate::admin::rig::{Rig, connections, keys};
 
 #[tokio::test]
-async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
+async fn both_ends_get_the_close_and_every_report_agrees() {
     let mut rig = Rig::start().await;
     let mut events = Events::follow(&rig).await;
     let (mut client, mut app) = rig.session("/raw").await;
@@ -21,11 +21,11 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     let reply = rig.post(&format!("/v1/connections/{id}/close"), r#"{"code": 4001, "reason": "maintenance"}"#).await;
     assert_eq!((reply.status, &reply.json), (200, &json!({"matched": 1, "closed": 1, "ids": [id]})));
     for (who, frame) in [
-        ("client", soon("a Close", Frame::read_past_pings(&mut client)).await),
-        ("app", soon("a Close", Frame::read_past_pings(&mut app)).await),
+        ("client", wait_for("a Close", Frame::read_past_pings(&mut client)).await),
+        ("app", wait_for("a Close", Frame::read_past_pings(&mut app)).await),
     ] {
-        let told = frame.and_then(|frame| frame.close());
-        assert_eq!(told, Some((4001, "maintenance".to_owned())), "{who}");
+        let received = frame.and_then(|frame| frame.close());
+        assert_eq!(received, Some((4001, "maintenance".to_owned())), "{who}");
     }
     drop((client, app));
 
@@ -38,10 +38,10 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     assert_eq!((&order["sessions"], &order["reason"]), (&1.into(), &"maintenance".into()), "{order}");
 
     events.of("open").await;
-    let told = events.of("close").await.data;
+    let event = events.of("close").await.data;
     let closed = rig.get("/v1/connections?state=closed").await;
     let one = rig.get(&format!("/v1/connections/{id}")).await;
-    for conn in [&told, &connections(&closed)[0], &one] {
+    for conn in [&event, &connections(&closed)[0], &one] {
         is_whole(conn);
         let close = json!({
             "initiator": "proxy",
@@ -59,7 +59,7 @@ async fn both_ends_get_the_close_and_everybody_tells_the_same_story() {
     rig.proxy.finish().await;
 }
 
-/// The address that a client comes from.
+/// Returns the address that a client connects from.
 fn address(session: &Wss) -> String {
     session.get_ref().get_ref().0.local_addr().expect("it is connected").to_string()
 }
@@ -70,7 +70,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     let mut sessions = Vec::new();
     for _ in 0..110 {
         let mut session = rig.proxy.websocket("/echo").await;
-        // What has passed a message is in the list.
+        // A session that has echoed a message is in the list.
         echo(&mut session, "hello".into()).await.expect("an echo");
         sessions.push(session);
     }
@@ -85,7 +85,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     assert_eq!(close(r#"{"filter": {"misses_gte": 1}}"#).await, (0, 0, 0));
     assert_eq!(close(r#"{"filter": {"client": "127.0.0.0/8", "route": "/x"}}"#).await, (0, 0, 0), "both must be true");
     assert_eq!(close(r#"{"filter": {"ids": []}}"#).await, (0, 0, 0));
-    assert_eq!(rig.get("/v1/connections?limit=1").await["total"], 110, "so far nobody was closed");
+    assert_eq!(rig.get("/v1/connections?limit=1").await["total"], 110, "no session is closed so far");
 
     let list = rig.get("/v1/connections?limit=2").await;
     let ids: Vec<_> = connections(&list).iter().map(|conn| conn["id"].clone()).collect();
@@ -111,7 +111,7 @@ async fn many_are_closed_by_what_they_have_in_common() {
     rig.proxy.finish().await;
 }
 
-/// Seconds or milliseconds behind `word`, in seconds.
+/// Returns the seconds or milliseconds behind `word`, in seconds.
 #[track_caller]
 fn seconds_behind(word: &str, sentence: &str) -> f64 {
     let rest = sentence.split_once(word).unwrap_or_else(|| panic!("no {word:?} in {sentence:?}")).1;
@@ -125,7 +125,7 @@ fn seconds_behind(word: &str, sentence: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_trip() {
+async fn a_client_that_falls_silent_is_reported_with_its_last_pong_and_round_trip() {
     const THINKS: Duration = Duration::from_millis(60);
     let heartbeat = "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"1500ms\"\njitter = 0.0\n";
     let mut rig = Rig::with(|config| config.with(heartbeat)).await;
@@ -133,7 +133,7 @@ async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_tr
     let id = rig.id("/raw").await;
     let (mut pongs, mut last, mut round_trip) = (0, Instant::now(), Duration::ZERO);
     let close = loop {
-        let frame = soon("a frame", Frame::read(&mut client)).await.expect("a Close before the end");
+        let frame = wait_for("a frame", Frame::read(&mut client)).await.expect("a Close before the end");
         match frame.opcode() {
             PING if pongs < 2 => {
                 let began = Instant::now();
@@ -161,12 +161,12 @@ async fn who_answers_and_then_falls_silent_is_told_by_its_last_pong_and_round_tr
     let sentence = conn["close"]["sentence"].as_str().expect("a sentence");
     println!("{sentence}");
     let ago = seconds_behind("client stopped answering: last pong ", sentence);
-    // From its own end the client sees the last pong a little later, and the Close as well.
+    // The client sees the last pong a little later, and the Close as well.
     assert!((1.9..=silent + 0.5).contains(&ago), "{sentence}, but it was {silent} s");
     let rtt = seconds_behind(" s ago, RTT was ", sentence);
     let logged = line["rtt_last_s"].as_f64().expect("a number");
     assert!((rtt - logged).abs() <= 0.1, "{sentence}, but {logged} s in the log");
-    // What the kernels and the scheduler add to it is theirs.
+    // The kernels and the scheduler add to it.
     assert!((0.059..=round_trip.as_secs_f64() + 1.0).contains(&rtt), "{sentence}, but it was {round_trip:?}");
     rig.proxy.finish().await;
 }

@@ -1,12 +1,12 @@
-//! A session's story, as the API answers it.
+//! The diagnosis of a session, as the API returns it.
 
+use pulsegate_test_kit::frame::{CLOSE, FIN, Frame};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::api::is_whole;
-use crate::rig::{Rig, keys};
-use crate::support::deadline::soon;
-use crate::support::frames::{CLOSE, FIN, Frame};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, keys};
 
 #[tokio::test]
 async fn a_diagnosis_has_a_session_and_those_of_its_address() {
@@ -48,7 +48,7 @@ async fn a_diagnosis_has_a_session_and_those_of_its_address() {
         .await
         .expect("open");
     client.flush().await.expect("open");
-    let close = soon("a Close", Frame::read_past_pings(&mut app)).await.expect("a Close");
+    let close = wait_for("a Close", Frame::read_past_pings(&mut app)).await.expect("a Close");
     app.write_all(&Frame::server(FIN | CLOSE, close.payload).bytes()).await.expect("open");
     rig.proxy.ws_closes(2).await;
     let diagnosis = rig.get(&format!("/v1/connections/{second_id}/diagnosis")).await;

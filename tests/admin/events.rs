@@ -1,13 +1,13 @@
-//! What happens, as it happens.
+//! The events of sessions, as they occur.
 
+use pulsegate_test_kit::http1::{header_lines, read_chunk, read_head};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use crate::api::is_whole;
-use crate::rig::{Rig, keys, request};
-use crate::support::deadline::soon;
-use crate::support::plain::{header_lines, read_chunk, read_head};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, keys, request};
 
 /// A reader of the stream.
 pub(crate) struct Events {
@@ -17,25 +17,25 @@ pub(crate) struct Events {
 
 /// One event.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Event {
     pub(crate) id: Option<u64>,
     pub(crate) name: String,
     pub(crate) data: Value,
 }
 
 impl Events {
-    /// Everything from now on.
+    /// Follows all events from now on.
     pub(crate) async fn follow(rig: &Rig) -> Self {
         Self::after(rig, None).await
     }
 
-    /// Everything behind the event with this id.
+    /// Follows all events after the one with this id.
     pub(crate) async fn after(rig: &Rig, last: Option<u64>) -> Self {
         let mut stream = rig.connect().await;
         let last = last.map(|last| format!("Last-Event-ID: {last}"));
         let headers = ["Host: localhost"].into_iter().chain(last.as_deref());
         stream.write_all(request("GET", "/v1/events", headers, "").as_bytes()).await.expect("it reads");
-        let head = soon("the head", read_head(&mut stream)).await.expect("an answer");
+        let head = wait_for("the head", read_head(&mut stream)).await.expect("an answer");
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         for (name, value) in [("content-type", "text/event-stream"), ("cache-control", "no-store")] {
             assert!(header_lines(&head).any(|field| field == (name, value)), "no {name}: {value} in {head}");
@@ -46,7 +46,7 @@ impl Events {
         events
     }
 
-    /// The lines up to the next empty one.
+    /// Reads the lines up to the next empty one.
     async fn block(&mut self) -> String {
         loop {
             if let Some(end) = self.read.find("\n\n") {
@@ -54,41 +54,41 @@ impl Events {
                 let block = std::mem::replace(&mut self.read, rest);
                 return block.trim_end().to_owned();
             }
-            let chunk = soon("a chunk", read_chunk(&mut self.stream)).await.expect("the stream goes on");
+            let chunk = wait_for("a chunk", read_chunk(&mut self.stream)).await.expect("the stream goes on");
             assert!(!chunk.is_empty(), "the stream ended");
             self.read += str::from_utf8(&chunk).expect("UTF-8");
         }
     }
 
-    /// The next event.
-    pub(crate) async fn next(&mut self) -> Told {
+    /// Returns the next event.
+    pub(crate) async fn next(&mut self) -> Event {
         let block = self.block().await;
-        let mut told = Told { id: None, name: String::new(), data: Value::Null };
+        let mut event = Event { id: None, name: String::new(), data: Value::Null };
         for line in block.lines() {
             match line.split_once(": ") {
-                Some(("id", id)) => told.id = id.parse().ok(),
-                Some(("event", name)) => name.clone_into(&mut told.name),
-                Some(("data", data)) => told.data = serde_json::from_str(data).expect("JSON"),
+                Some(("id", id)) => event.id = id.parse().ok(),
+                Some(("event", name)) => name.clone_into(&mut event.name),
+                Some(("data", data)) => event.data = serde_json::from_str(data).expect("JSON"),
                 other => panic!("{other:?} in {block:?}"),
             }
         }
-        told
+        event
     }
 
-    /// The next event of this name, and nothing but figures before it.
-    pub(crate) async fn of(&mut self, name: &str) -> Told {
+    /// Returns the next event of this name; only statistics may come before it.
+    pub(crate) async fn of(&mut self, name: &str) -> Event {
         loop {
-            let told = self.next().await;
-            if told.name == name {
-                return told;
+            let event = self.next().await;
+            if event.name == name {
+                return event;
             }
-            assert_eq!(told.name, "stats", "{name} was to come, not {told:?}");
+            assert_eq!(event.name, "stats", "{name} was to come, not {event:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn sessions_are_told_of_as_they_open_miss_and_close() {
+async fn an_open_a_miss_and_a_close_are_events() {
     let mut rig = Rig::with(|config| config.with("[heartbeat]\ninterval = \"300ms\"\ntimeout = \"1s\"\n")).await;
     let mut events = Events::follow(&rig).await;
     let stats = events.next().await;
@@ -114,7 +114,7 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
     assert_eq!(keys(&stats.data["rtt"]), ["count", "max_s", "p50_s", "p90_s", "p99_s"]);
     assert_eq!((&stats.data["open"], &stats.data["phase"]), (&0.into(), &"serving".into()));
 
-    // Nobody answers for this client.
+    // No client code answers pings here.
     let (client, _app) = rig.session("/raw").await;
     let open = events.of("open").await;
     assert_eq!(open.id, Some(1));
@@ -128,9 +128,9 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
     assert_eq!(close.id, Some(3));
     is_whole(&close.data);
     assert_eq!(close.data["id"], open.data["id"]);
-    let told = &close.data["close"];
-    assert_eq!((&told["reason"], &told["initiator"]), (&"heartbeat_timeout".into(), &"proxy".into()));
-    let sentence = told["sentence"].as_str().unwrap_or_default();
+    let facts = &close.data["close"];
+    assert_eq!((&facts["reason"], &facts["initiator"]), (&"heartbeat_timeout".into(), &"proxy".into()));
+    let sentence = facts["sentence"].as_str().unwrap_or_default();
     assert_eq!(sentence, "client never answered: 1 probe went out, and no pong came back");
     drop(client);
 
@@ -144,7 +144,7 @@ async fn sessions_are_told_of_as_they_open_miss_and_close() {
 }
 
 #[tokio::test]
-async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
+async fn a_reader_resumes_after_the_last_event_it_got() {
     let mut rig = Rig::start().await;
     let mut events = Events::follow(&rig).await;
     drop(rig.session("/raw/1").await);
@@ -156,13 +156,13 @@ async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
 
     let mut events = Events::after(&rig, Some(1)).await;
     for (id, name, path) in [(2, "close", "/raw/1"), (3, "open", "/raw/2"), (4, "close", "/raw/2")] {
-        let told = events.of(name).await;
-        assert_eq!((told.id, &told.data["path"]), (Some(id), &path.into()), "{told:?}");
+        let event = events.of(name).await;
+        assert_eq!((event.id, &event.data["path"]), (Some(id), &path.into()), "{event:?}");
     }
-    // One that another process has told of: all there is.
+    // An id of another process: the stream begins with the oldest event.
     let mut events = Events::after(&rig, Some(999)).await;
     assert_eq!(events.of("open").await.id, Some(1));
-    // Nothing of what was.
+    // Without an id, no earlier event is sent.
     let mut events = Events::follow(&rig).await;
     drop(rig.session("/raw/3").await);
     assert_eq!(events.of("open").await.id, Some(5));
@@ -175,7 +175,7 @@ async fn who_was_cut_off_goes_on_behind_the_last_event_it_got() {
 
 #[tokio::test]
 async fn what_is_too_long_ago_is_counted_as_lost() {
-    // Two events each, and some more than the ring holds.
+    // Two events for each session, and some more than the ring holds.
     const SESSIONS: usize = 2100;
     let rig = Rig::start().await;
     let opening = async |count: usize| {
@@ -212,5 +212,5 @@ async fn the_end_of_the_program_ends_the_stream_behind_the_last_event() {
         }
         false
     };
-    assert!(soon("the end of the stream", rest).await, "an orderly one");
+    assert!(wait_for("the end of the stream", rest).await, "an orderly one");
 }

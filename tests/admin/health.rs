@@ -1,45 +1,38 @@
-//! Probes and metrics.
+//! Health probes and metrics.
 
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use tokio::io::AsyncWriteExt;
 
-use crate::rig::{Reply, Rig, exchange, request};
-use crate::support::deadline::{settles, soon};
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::admin::rig::{Reply, Rig, exchange, request};
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Status, content type and body of one request to the health port.
+/// Returns status, content type and body of one request to the health port.
 async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String) {
     let line = proxy.logged("listening").swap_remove(0);
     let address = line["health"].as_str().expect("a health port").to_owned();
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
-    // Orchestrators ask by whatever name they know.
+    // Orchestrators use an arbitrary Host.
     let request = request(method, path, ["Host: 10.1.2.3:9090"], "");
     stream.write_all(request.as_bytes()).await.expect("it reads");
-    let answer = soon("an answer", Answer::read(&mut stream)).await.expect("an answer");
+    let answer = wait_for("an answer", Response::read(&mut stream)).await.expect("an answer");
     let kind = answer.header("content-type").unwrap_or_default().to_owned();
     (answer.status, kind, answer.body)
 }
 
-/// Asks until the answer to `/readyz` is this.
+/// Polls `/readyz` until it has this answer.
 async fn becomes(proxy: &Proxy, status: u16, word: &str) {
     let expected = (status, PLAIN.to_owned(), format!("{word}\n"));
-    let search = async {
-        loop {
-            let found = probe(proxy, "GET", "/readyz").await;
-            if found == expected {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-        }
-    };
-    soon(&format!("/readyz is {status} {word}"), search).await;
+    let found = async || probe(proxy, "GET", "/readyz").await;
+    wait_until_async(&format!("/readyz is {status} {word}"), found, |found| *found == expected).await;
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_well_says_so() {
+async fn a_healthy_proxy_passes_every_probe() {
     let rig = Rig::start().await;
     let proxy = &rig.proxy;
     // Its app has to be reached first.
@@ -83,8 +76,8 @@ async fn a_drain_makes_it_unready_and_leaves_it_alive() {
 
 #[tokio::test]
 async fn an_app_that_is_found_dead_makes_it_unready_until_it_is_back() {
-    let app = App::bare().await;
-    let config = Config::to(&app.url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+    let app = NodeApp::bare().await;
+    let config = Config::to(PULSEGATE, &app.url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     let config = config.upstream("interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"");
     let proxy = Proxy::start(config).await;
     becomes(&proxy, 200, "ready").await;
@@ -95,6 +88,6 @@ async fn an_app_that_is_found_dead_makes_it_unready_until_it_is_back() {
     assert_eq!(probe(&proxy, "GET", "/startupz").await.0, 200, "that never depends on the app");
     app.resume();
     becomes(&proxy, 200, "ready").await;
-    settles("it is told", || proxy.logged("upstream.recovered").len(), |told| *told > 0).await;
+    wait_until("the recovery is logged", || proxy.logged("upstream.recovered").len(), |count| *count > 0).await;
     proxy.finish().await;
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
+use pulsegate_test_kit::wait::{wait_for, wait_until, wait_until_async};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::api::is_whole;
-use crate::rig::{Rig, connections, text_id};
-use crate::support::deadline::{settles, soon};
-use crate::support::frames::{BINARY, FIN, Frame};
+use crate::admin::api::is_whole;
+use crate::admin::rig::{Rig, connections, text_id};
 
 const SESSIONS: usize = 60;
 
-/// The ids on all pages of `query`, in their order.
+/// Returns the ids on all pages of `query`, in their order.
 async fn walk(rig: &Rig, query: &str) -> Vec<String> {
     walk_from(rig, query, String::new()).await
 }
@@ -37,7 +37,7 @@ async fn total(rig: &Rig, query: &str) -> u64 {
 #[tokio::test]
 async fn every_session_is_on_one_page_whatever_the_order() {
     let mut rig = Rig::with(|config| {
-        // Nobody is pinged meanwhile.
+        // No session is pinged during the test.
         config.with("[heartbeat]\ninterval = \"5m\"\n[[route]]\npath = \"/other/\"\n")
     })
     .await;
@@ -45,7 +45,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
     for session in 0..SESSIONS {
         let path = if session % 3 == 0 { "/other/x" } else { "/raw" };
         let (mut client, app) = rig.session(path).await;
-        // Each has sent another amount, but for some that have sent nothing.
+        // Each session has sent another amount, except for some that have sent nothing.
         let size = session / 2;
         if size > 0 {
             client.write_all(&Frame::client(FIN | BINARY, vec![7; size]).bytes()).await.expect("it is open");
@@ -54,17 +54,11 @@ async fn every_session_is_on_one_page_whatever_the_order() {
         sessions.push((client, app));
     }
     let total_bytes = 2 * (1..SESSIONS / 2).map(|size| size + 6).sum::<usize>();
-    let arrived = async {
-        loop {
-            let list = rig.get("/v1/connections?limit=10000").await;
-            let bytes: u64 = connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum();
-            if bytes == total_bytes as u64 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    let arrived = async || -> u64 {
+        let list = rig.get("/v1/connections?limit=10000").await;
+        connections(&list).iter().filter_map(|conn| conn["in"]["bytes"].as_u64()).sum()
     };
-    crate::support::deadline::soon("all is read", arrived).await;
+    wait_until_async("all is read", arrived, |bytes| *bytes == total_bytes as u64).await;
 
     let by_opening = walk(&rig, "limit=10000").await;
     let all: BTreeSet<_> = by_opening.iter().cloned().collect();
@@ -77,7 +71,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
             assert_eq!(ids.len(), SESSIONS, "{sort}: each once");
             assert_eq!(ids.iter().cloned().collect::<BTreeSet<_>>(), all, "{sort}");
         }
-        // Nobody's round trip is known, and what is not known is last either way.
+        // No round trip is known, and unknown values come last in either order.
         assert!(ascending.iter().rev().eq(&descending), "{sort}: {ascending:?} {descending:?}");
     }
     let newest = rig.get("/v1/connections?sort=-opened&limit=1").await;
@@ -100,7 +94,7 @@ async fn every_session_is_on_one_page_whatever_the_order() {
 }
 
 #[tokio::test]
-async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
+async fn a_page_begins_where_the_last_one_ended_even_if_sessions_close_in_between() {
     let mut rig = Rig::start().await;
     let mut sessions = Vec::new();
     for _ in 0..12 {
@@ -108,11 +102,11 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     }
     let first = rig.get("/v1/connections?limit=5").await;
     let cursor = first["next_cursor"].as_str().expect("there are more").to_owned();
-    // Four of those that were shown go, and two come.
+    // Four of the listed sessions close, and two open.
     for (client, mut app) in sessions.drain(..4) {
         drop(client);
-        // Its end has come through before the app goes, too.
-        let _ = soon("the end of the client", app.read_to_end(&mut Vec::new())).await;
+        // The end of the client is relayed before the app closes, too.
+        let _ = wait_for("the end of the client", app.read_to_end(&mut Vec::new())).await;
     }
     rig.proxy.ws_closes(4).await;
     for _ in 0..2 {
@@ -128,7 +122,7 @@ async fn a_page_begins_where_the_last_one_ended_whoever_goes_in_between() {
     assert_eq!(total(&rig, "state=open").await, 10);
     assert_eq!(total(&rig, "state=closed").await, 4);
     assert_eq!(walk(&rig, "state=all&limit=3").await.len(), 14);
-    // The newest end first, unless the query says otherwise.
+    // The newest end comes first, unless the query sets another order.
     let ended: Vec<_> = rig.proxy.logged("ws.close").iter().map(|line| line["conn_id"].clone()).collect();
     let newest_first = walk(&rig, "state=closed&limit=3").await;
     assert!(newest_first.iter().rev().eq(&ended), "{newest_first:?} of {ended:?}");
@@ -182,7 +176,7 @@ async fn the_list_is_whole_while_sessions_come_and_go() {
         () = looking => {}
     }
     assert!(lists > 0);
-    settles("all have ended", || rig.proxy.logged("ws.close").len(), |ended| *ended == 40).await;
+    wait_until("all have ended", || rig.proxy.logged("ws.close").len(), |ended| *ended == 40).await;
     assert_eq!(total(&rig, "state=closed").await, 40);
     rig.proxy.finish().await;
 }

@@ -1,13 +1,14 @@
-//! The answers of `deploy/API.md` are those of the program: each request of the paper is made, and the fields compared.
+//! The answers of `deploy/API.md` are those of the program: each documented request is made, and the fields are
+//! compared.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::rig::{Reply, Rig};
+use crate::admin::rig::{Reply, Rig};
 
-/// The answers that the paper shows below each heading.
+/// Returns the documented answers by their headings.
 fn documented() -> Vec<(String, Value)> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/API.md");
     let text = fs::read_to_string(file).expect("the paper is readable");
@@ -20,7 +21,7 @@ fn documented() -> Vec<(String, Value)> {
     answers.collect()
 }
 
-/// The paths of all members of a value; those of a list are the members of its first entry.
+/// Collects the paths of all members of a value; those of a list are the members of its first entry.
 fn members(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(object) => {
@@ -35,7 +36,8 @@ fn members(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// That the answer has the members of the paper and no others, apart from `optional` ones, which depend on the moment.
+/// Asserts that the answer has the documented members and no others, apart from `optional` ones, which depend on the
+/// moment.
 #[track_caller]
 fn same(title: &str, shown: &Value, answer: &Value, optional: &[&str]) {
     let of = |value| {
@@ -56,7 +58,7 @@ async fn every_answer_of_the_paper_has_the_fields_of_a_real_one() {
     drop(gone);
     rig.proxy.ws_close(|line| line["url.path"] == "/chat").await;
     for (title, shown) in documented() {
-        // The paper shows a closed session on its own, and an open one in the list.
+        // The document shows a closed session on its own, and an open one in the list.
         let id = if title == "GET /v1/connections/ID" { &gone_id } else { &kept_id };
         let post = async |path: &str, body: &str, status: u16| -> Value {
             let Reply { status: answered, json, .. } = rig.post(path, body).await;
@@ -75,7 +77,7 @@ async fn every_answer_of_the_paper_has_the_fields_of_a_real_one() {
             "Errors" => post(&format!("{one_session}/close"), r#"{"cod": 1}"#, 400).await,
             read => rig.get(&read.trim_start_matches("GET ").replace("ID", id)).await,
         };
-        // The paper shows three keys of many, and sessions of one address that were not there.
+        // The document shows three keys of many, and sessions of an address that the test does not have.
         let optional: &[&str] = match title.as_str() {
             "GET /v1/config" => {
                 for (key, value) in shown["config"].as_object().expect("keys") {

@@ -1,22 +1,22 @@
-//! Every way in which a session ends, brought about for real, and compared with the table of `deploy/CLOSE_REASONS.md`.
+//! Every end of a session, caused on the built binary, and compared with the table of `deploy/CLOSE_REASONS.md`.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use pulsegate_test_kit::client::Tls;
+use pulsegate_test_kit::frame::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::rig::{Rig, connections, keys};
-use crate::support::client::Tls;
-use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
+use crate::admin::rig::{Rig, connections, keys};
 
 /// The heading of the table.
 const SECTION: &str = "\n## Every end\n";
-/// The fields with which a line ends, in their order.
+/// The last fields of a line, in their order.
 const TAIL: [&str; 6] =
     ["close.initiator", "close.reason", "close.code", "close.text", "close.detail", "upstream.close_code"];
 
@@ -31,20 +31,20 @@ struct Row {
     tail: String,
 }
 
-/// `deploy/CLOSE_REASONS.md`.
+/// Returns the text of `deploy/CLOSE_REASONS.md`.
 fn paper() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/CLOSE_REASONS.md");
     fs::read_to_string(file).expect("the paper is readable")
 }
 
-/// The line that the paper shows.
+/// Returns the line that the document shows.
 fn documented_line() -> Value {
     let paper = paper();
     let text = paper.split_once("```json\n").and_then(|(_, rest)| rest.split_once("\n```")).expect("a line of JSON").0;
     serde_json::from_str(text).expect("JSON")
 }
 
-/// The rows of the table.
+/// Returns the rows of the table.
 fn documented() -> Vec<Row> {
     let paper = paper();
     let (_, section) = paper.split_once(SECTION).unwrap_or_else(|| panic!("no {SECTION:?} in the paper"));
@@ -67,7 +67,7 @@ fn documented() -> Vec<Row> {
     rows.collect()
 }
 
-/// What somebody saw at the end, as the table has it.
+/// The end that a client or an app saw, as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Saw {
     Close(u16, String),
@@ -99,25 +99,25 @@ async fn end_of(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), masked
         }
         Saw::End
     };
-    soon("the end of a leg", reading).await
+    wait_for("the end of a leg", reading).await
 }
 
-/// What both ends saw.
+/// The ends that the client and the app saw.
 type Seen = JoinHandle<(Saw, Saw)>;
 
-/// Neither end does anything but wait for the end.
+/// Makes both ends wait for the end of the session.
 fn both_wait(mut client: Tls, mut app: TcpStream) -> Seen {
     tokio::spawn(async move { tokio::join!(end_of(&mut client, true), end_of(&mut app, false)) })
 }
 
-/// The client sends this, and both wait.
+/// Sends `bytes` from the client; then both wait.
 async fn client_sends(mut client: Tls, app: TcpStream, bytes: Vec<u8>) -> Seen {
     client.write_all(&bytes).await.expect("it is open");
     client.flush().await.expect("it is open");
     both_wait(client, app)
 }
 
-/// The app sends this, and both wait.
+/// Sends `bytes` from the app; then both wait.
 async fn app_sends(client: Tls, mut app: TcpStream, bytes: Vec<u8>) -> Seen {
     app.write_all(&bytes).await.expect("it is open");
     both_wait(client, app)
@@ -127,7 +127,7 @@ fn close(frame: fn(u8, Vec<u8>) -> Frame, code: u16, text: &str) -> Vec<u8> {
     frame(FIN | CLOSE, [&code.to_be_bytes(), text.as_bytes()].concat()).bytes()
 }
 
-/// The routes on which sessions end by themselves sooner than by default.
+/// The routes on which sessions end sooner than by default.
 const ROUTES: &str = r#"
 [[route]]
 path = "/silent"
@@ -147,10 +147,10 @@ heartbeat = { mode = "off" }
 upstream = { interval = "300ms", timeout = "400ms", give_up = "1500ms", probe = "off" }
 "#;
 
-/// The client answers one ping, late, and no other.
+/// Answers one ping of the client's, late, and no other.
 async fn answers_once(client: &mut Tls) {
     loop {
-        let frame = soon("a ping", Frame::read(client)).await.expect("it is open");
+        let frame = wait_for("a ping", Frame::read(client)).await.expect("it is open");
         if frame.opcode() == PING {
             tokio::time::sleep(std::time::Duration::from_millis(30)).await;
             client.write_all(&Frame::client(FIN | PONG, frame.payload).bytes()).await.expect("it is open");
@@ -164,14 +164,14 @@ async fn answering_once(mut client: Tls, app: TcpStream) -> (Saw, Saw) {
     both_wait(client, app).await.expect("no panic")
 }
 
-/// The app sends, and the client reads nothing until its session is over.
+/// Sends from the app while the client reads nothing until its session is over.
 async fn not_reading(client: Tls, app: TcpStream) -> (Saw, Saw) {
     let (mut reading, mut writing) = app.into_split();
     let flood = tokio::spawn(async move {
         let frame = Frame::server(FIN | BINARY, vec![7; 65_536]).bytes();
         while writing.write_all(&frame).await.is_ok() {}
     });
-    let told = soon("the app is told", async {
+    let app_saw = wait_for("the end of the app", async {
         loop {
             match Frame::read(&mut reading).await {
                 Some(frame) if frame.opcode() == CLOSE => {
@@ -186,7 +186,7 @@ async fn not_reading(client: Tls, app: TcpStream) -> (Saw, Saw) {
     .await;
     flood.abort();
     let mut client = client;
-    (end_of(&mut client, true).await, told)
+    (end_of(&mut client, true).await, app_saw)
 }
 
 async fn trickling(client: Tls, mut app: TcpStream) -> (Saw, Saw) {
@@ -202,7 +202,7 @@ async fn trickling(client: Tls, mut app: TcpStream) -> (Saw, Saw) {
     let app_end = async {
         let mut rest = Vec::new();
         let _ = app.read_to_end(&mut rest).await;
-        // Half a frame, and behind it no Close.
+        // Half a frame, and no Close after it.
         Saw::End
     };
     let client_end = async {
@@ -211,19 +211,19 @@ async fn trickling(client: Tls, mut app: TcpStream) -> (Saw, Saw) {
             None => Saw::End,
         }
     };
-    let seen = soon("both legs end", async { tokio::join!(client_end, app_end) }).await;
+    let seen = wait_for("both legs end", async { tokio::join!(client_end, app_end) }).await;
     trickle.abort();
     seen
 }
 
-/// What the table must have a row for.
+/// An end that the table must have a row for.
 struct Case {
-    /// The path of its session, which no other one has.
+    /// The path of its session, which no other case has.
     path: &'static str,
     seen: (Saw, Saw),
 }
 
-/// Brings about every end but the last two: age and drain are for all sessions of a proxy.
+/// Causes every end but the last two: age and drain apply to all sessions of a proxy.
 async fn bring_about(rig: &mut Rig) -> Vec<Case> {
     let mut running: Vec<(&'static str, Seen)> = Vec::new();
     let flood: Vec<u8> = (0..200).flat_map(|_| Frame::client(FIN | TEXT, "hello").bytes()).collect();
@@ -272,14 +272,14 @@ async fn bring_about(rig: &mut Rig) -> Vec<Case> {
 
     let mut cases = Vec::new();
     for (path, seen) in running {
-        let seen = soon(path, seen).await;
+        let seen = wait_for(path, seen).await;
         let seen = seen.unwrap_or_else(|error| panic!("{path}: {error}; the log:\n{}", rig.proxy.transcript()));
         cases.push(Case { path, seen });
     }
     cases
 }
 
-/// Without numbers and units of time, which differ from run to run; codes stay.
+/// Removes numbers and units of time, which differ from run to run; codes stay.
 fn shape(sentence: &str) -> String {
     let mut shape = String::new();
     let mut words = sentence.split(' ').peekable();
@@ -296,13 +296,13 @@ fn shape(sentence: &str) -> String {
     shape.trim_end().to_owned()
 }
 
-/// The end of the line as it is written for people: `name=value`, text in quotes.
+/// Returns the end of the line in the human format: `name=value`, text in quotes.
 fn tail(line: &Value) -> String {
     let present = TAIL.iter().filter(|field| !line[**field].is_null());
     present.map(|field| format!("{field}={}", line[*field])).collect::<Vec<_>>().join(" ")
 }
 
-/// Finds the row that tells of `case`; the others have something else there.
+/// Finds the row of `case`; on failure returns the difference.
 fn compare(rows: &mut Vec<Row>, line: &Value, sentence: &str, seen: &(Saw, Saw)) -> Result<(), String> {
     let found = |row: &Row| row.tail == tail(line) && shape(&row.sentence) == shape(sentence);
     let happened = format!(
@@ -337,12 +337,12 @@ async fn the_table_of_close_reasons_is_what_happens() {
         conn["close"]["sentence"].as_str().expect("a sentence").to_owned()
     };
     let mut rig = Rig::with(|config| config.with(ROUTES)).await;
-    let mut events = crate::events::Events::follow(&rig).await;
+    let mut events = crate::admin::events::Events::follow(&rig).await;
     let cases = bring_about(&mut rig).await;
     rig.proxy.ws_closes(cases.len()).await;
     let list = rig.get("/v1/connections?state=closed&limit=1000").await;
     let silent = rig.proxy.ws_close(|line| line["url.path"] == "/silent").await.json;
-    // A client need not say what it is.
+    // A client need not send a User-Agent.
     let shown = documented_line();
     let shown: Vec<_> = keys(&shown).into_iter().filter(|key| *key != "user_agent.original").collect();
     assert_eq!(shown, keys(&silent), "the fields of the line in the paper, and of {silent}");
@@ -351,25 +351,25 @@ async fn the_table_of_close_reasons_is_what_happens() {
         check(&line, &sentence_of(&list, case.path), &case.seen);
     }
 
-    // The last one is there to see the proxy go.
+    // The last session is open when the proxy shuts down.
     let (client, app) = rig.session("/drained").await;
     let seen = both_wait(client, app);
     rig.proxy.terminate();
     let line = rig.proxy.ws_close(|line| line["url.path"] == "/drained").await.json;
     let sentence = loop {
-        let told = events.next().await;
-        if told.name == "close" && told.data["path"] == "/drained" {
-            break told.data["close"]["sentence"].as_str().expect("a sentence").to_owned();
+        let event = events.next().await;
+        if event.name == "close" && event.data["path"] == "/drained" {
+            break event.data["close"]["sentence"].as_str().expect("a sentence").to_owned();
         }
     };
-    check(&line, &sentence, &soon("/drained", seen).await.expect("no panic"));
+    check(&line, &sentence, &wait_for("/drained", seen).await.expect("no panic"));
 
     let mut rig = Rig::with(|config| {
         config.drain("delay = \"0s\"").drain("window = \"0s\"").drain("max_connection_age = \"500ms\"")
     })
     .await;
     let (client, app) = rig.session("/old").await;
-    let seen = soon("/old", both_wait(client, app)).await.expect("no panic");
+    let seen = wait_for("/old", both_wait(client, app)).await.expect("no panic");
     let line = rig.proxy.ws_close(|line| line["url.path"] == "/old").await.json;
     let list = rig.get("/v1/connections?state=closed").await;
     check(&line, &sentence_of(&list, "/old"), &seen);

@@ -1,38 +1,40 @@
-//! Clients that want too much, or take too long: each is refused in its own way, and a neighbour notices nothing.
+//! Clients that exceed a limit or are too slow: each is refused in its own way, without an effect on a neighbour.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, echo, upgrade_head};
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, TEXT};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{Neighbour, echo, upgrade_head};
-use crate::support::deadline::{settles, soon, within};
-use crate::support::fake::{Fake, hold};
-use crate::support::files::raise_the_limit_of_open_files;
-use crate::support::frames::{BINARY, FIN, Frame, TEXT};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// Half of each: a TLS handshake, the head of a request, its body, a frame.
+/// The incomplete steps in which a connection hangs: a TLS handshake, the head of a request, its body, a frame.
 const STAGES: usize = 4;
 const SLOW: usize = 2_000;
 const SAMPLES: usize = 500;
-/// Far above what an echo takes, and what one in a hundred may take on a machine with other things to do.
+/// The bound on the 99th percentile of an echo on a busy machine: far above what an echo takes.
 const BOUND: Duration = Duration::from_millis(500);
-/// What a connection that hangs may take in memory, both legs and buffers together.
+/// The memory that a hanging connection may take, both legs and buffers together.
 const KIB_EACH: usize = 64;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// An app that takes every WebSocket, and answers no other request.
-async fn silent_app() -> Fake {
-    Fake::start(|request, mut stream| async move {
+/// Starts an app that accepts every WebSocket, and answers no other request.
+async fn silent_app() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         if request.header("upgrade").is_some() {
             stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
         }
@@ -41,7 +43,7 @@ async fn silent_app() -> Fake {
     .await
 }
 
-/// A connection that goes no further than `stage`.
+/// Opens a connection that stops at `stage`.
 async fn slow(proxy: &Proxy, stage: usize) -> Box<dyn Stream> {
     let head = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n";
     let (mut stream, beginning): (Box<dyn Stream>, Vec<u8>) = match stage {
@@ -60,10 +62,11 @@ async fn slow(proxy: &Proxy, stage: usize) -> Box<dyn Stream> {
 
 #[tokio::test]
 async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
-    raise_the_limit_of_open_files(4096);
+    let _turn = busy_turn().await;
+    raise_open_file_limit(4096);
     let app = silent_app().await;
     let limits = "[limits]\nhandshake = \"5m\"\nheader_read = \"5m\"\n[heartbeat]\ninterval = \"5m\"\n";
-    let proxy = Arc::new(Proxy::start(Config::to(&app.url).with(limits)).await);
+    let proxy = Arc::new(Proxy::start(Config::to(PULSEGATE, &app.url).with(limits)).await);
     let mut neighbour = proxy.websocket("/echo").await;
     let connections = proxy.connections();
     let before = memory_kib(&proxy);
@@ -81,17 +84,17 @@ async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
     let held = || proxy.connections();
     // Bodies and frames hold a connection to the app as well.
     let all = connections + SLOW + SLOW / STAGES * 2;
-    settles("all are with the proxy", held, |count| *count >= all).await;
+    wait_until("all are with the proxy", held, |count| *count >= all).await;
     let each = memory_kib(&proxy).saturating_sub(before) / SLOW;
 
     let mut echoes = Vec::with_capacity(SAMPLES);
     for sample in 0..SAMPLES {
-        // They do not sleep: each sends a byte now and then.
+        // The connections are not idle: each sends a byte now and then.
         let slow = &mut hanging[sample % SLOW];
-        slow.write_all(b"x").await.expect("nobody has been hung up on yet");
-        slow.flush().await.expect("nobody has been hung up on yet");
+        slow.write_all(b"x").await.expect("no connection is closed yet");
+        slow.flush().await.expect("no connection is closed yet");
         let began = Instant::now();
-        soon("the neighbour's echo", echo(&mut neighbour, Message::text(format!("{sample}"))))
+        wait_for("the neighbour's echo", echo(&mut neighbour, Message::text(format!("{sample}"))))
             .await
             .expect("the neighbour lives");
         echoes.push(began.elapsed());
@@ -108,7 +111,7 @@ async fn a_neighbour_is_well_while_two_thousand_connections_hang() {
     Arc::into_inner(proxy).expect("the test alone holds it").finish().await;
 }
 
-/// Resident memory in KiB (proc(5)).
+/// Returns the resident memory in KiB (proc(5)).
 fn memory_kib(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has some");
@@ -118,7 +121,7 @@ fn memory_kib(proxy: &Proxy) -> usize {
 #[tokio::test]
 async fn a_body_that_trickles_gets_408() {
     let app = silent_app().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nheader_read = \"200ms\"\n")).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nheader_read = \"200ms\"\n")).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     let connections = proxy.connections();
     let mut stream = slow(&proxy, 2).await;
@@ -131,7 +134,7 @@ async fn a_body_that_trickles_gets_408() {
     };
     let answer = tokio::select! {
         () = trickle => unreachable!("it never ends"),
-        answer = soon("an answer", Answer::read(&mut reader)) => answer.expect("a whole answer"),
+        answer = wait_for("an answer", Response::read(&mut reader)) => answer.expect("a whole answer"),
     };
     assert_eq!((answer.status, &*answer.body), (408, "408 Request Timeout: body_timeout\n"));
     let line = proxy.line("the request", |line| line.json["reason"] == "body_timeout").await.json;
@@ -143,8 +146,8 @@ async fn a_body_that_trickles_gets_408() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
-    let app = Fake::start(|_, mut stream| async move {
+async fn a_client_that_reads_nothing_of_an_answer_releases_the_app() {
+    let app = FakeApp::start(|_, mut stream| async move {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
         stream.write_all(head.as_bytes()).await.expect("the proxy reads");
         while stream.write_all(&[b'z'; 65_536]).await.is_ok() {}
@@ -152,7 +155,7 @@ async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
     .await;
     for heartbeat in ["", "[heartbeat]\nmode = \"off\"\n"] {
         let limits = format!("[limits]\nwrite_stall = \"1500ms\"\n{heartbeat}");
-        let proxy = Proxy::start(Config::to(&app.url).with(&limits)).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&limits)).await;
         let connections = proxy.connections();
         let mut stream = proxy.tls().await;
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
@@ -169,7 +172,7 @@ async fn who_takes_nothing_of_an_answer_lets_go_of_the_app() {
 async fn a_frame_that_trickles_ends_its_session() {
     let app = silent_app().await;
     let heartbeat = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"400ms\"\nframe_max_time = \"1s\"\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(heartbeat)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(heartbeat)).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     let connections = proxy.connections();
     let mut stream = proxy.upgraded("/raw").await;
@@ -185,7 +188,7 @@ async fn a_frame_that_trickles_ends_its_session() {
     };
     let close = tokio::select! {
         () = trickle => unreachable!("it never ends"),
-        close = soon("a Close", Frame::read_past_pings(&mut reader)) => close.expect("a Close before the end"),
+        close = wait_for("a Close", Frame::read_past_pings(&mut reader)) => close.expect("a Close before the end"),
     };
     assert_eq!(close.close().map(|(_, reason)| reason), Some("frame took too long".into()), "{close:?}");
     let line = proxy.ws_close(|line| line["close.reason"] == "trickle").await.json;
@@ -197,23 +200,23 @@ async fn a_frame_that_trickles_ends_its_session() {
 }
 
 #[tokio::test]
-async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
+async fn a_flood_of_messages_gets_1008_on_a_route_with_a_limit() {
     const RATE: usize = 20;
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let route = format!("[[route]]\npath = \"/raw/limited\"\nlimits.messages_per_second = {RATE}\n");
-    let proxy = Proxy::start(Config::to(&fake.url).with(&route)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(&route)).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     let connections = proxy.connections();
     let flood: Vec<u8> = (0..500).flat_map(|_| Frame::client(FIN | TEXT, "hello").bytes()).collect();
 
     for (path, is_limited) in [("/raw/limited", true), ("/raw/free", false)] {
         let mut client = proxy.upgraded(path).await;
-        let (_, mut upstream) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, mut upstream) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         client.write_all(&flood).await.expect("it is open");
         client.flush().await.expect("it is open");
         let mut messages = 0;
         let after = loop {
-            let frame = soon("a frame", Frame::read_past_pings(&mut upstream)).await.expect("no bare end");
+            let frame = wait_for("a frame", Frame::read_past_pings(&mut upstream)).await.expect("no bare end");
             if frame.opcode() != TEXT {
                 break Some(frame);
             }
@@ -223,12 +226,12 @@ async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
             }
         };
         if is_limited {
-            // What a second gives, and what came back while they were read.
+            // The messages of one second, and those allowed while they were read.
             assert!((RATE..RATE * 2).contains(&messages), "{messages} messages reached the app");
-            let told = Some((1008, "too many messages".to_owned()));
-            assert_eq!(after.and_then(|frame| frame.close()), told, "the app is told");
-            let close = soon("a Close", Frame::read_past_pings(&mut client)).await.expect("a Close");
-            assert_eq!(close.close(), told);
+            let expected = Some((1008, "too many messages".to_owned()));
+            assert_eq!(after.and_then(|frame| frame.close()), expected, "the Close of the app");
+            let close = wait_for("a Close", Frame::read_past_pings(&mut client)).await.expect("a Close");
+            assert_eq!(close.close(), expected);
             let line = proxy.ws_close(|line| line["close.reason"] == "rate").await.json;
             assert_eq!((&line["close.code"], &line["close.initiator"]), (&1008.into(), &"proxy".into()), "{line}");
         } else {
@@ -242,14 +245,14 @@ async fn a_flood_of_messages_gets_1008_where_the_route_says_so() {
 
 #[tokio::test]
 async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with("[limits]\nmemory = \"1B\"\n")).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with("[limits]\nmemory = \"1B\"\n")).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     let mut client = proxy.upgraded("/raw").await;
-    let (_, upstream) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, upstream) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
 
-    // The app takes nothing: the buffers of both kernels fill, then the proxy's own. How much it is left with is the
-    // kernel's whim, so any of it is too much here.
+    // The app takes nothing: the buffers of both kernels fill, then the proxy's own. The kernels decide how much stays
+    // in the proxy, so any amount is over the limit here.
     let message = Frame::client(FIN | BINARY, vec![7; 1 << 20]).bytes();
     let flood = async {
         while client.write_all(&message).await.is_ok() {}
@@ -262,13 +265,13 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
             if answer.status != 101 {
                 break answer;
             }
-            // Both sockets of one that came too early are closed before the next: there may be many of them.
-            soon("the session", sessions.recv()).await.expect("the fake runs");
+            // Both sockets of an early connection are closed before the next one: there may be many of them.
+            wait_for("the session", sessions.recv()).await.expect("the fake runs");
         }
     };
     let answer = tokio::select! {
         () = flood => unreachable!("it never ends"),
-        answer = soon("an upgrade is refused", refused) => answer,
+        answer = wait_for("an upgrade is refused", refused) => answer,
     };
     assert_eq!((answer.status, &*answer.body), (503, "503 Service Unavailable: memory\n"));
     assert_eq!(answer.header("retry-after"), Some("5"), "{answer:?}");
@@ -276,7 +279,7 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
     assert_eq!((&line["reason"], &line["http.response.status_code"]), (&"memory".into(), &503.into()), "{line}");
     neighbour.echoes().await;
 
-    // The session that held it all is over; there is room again.
+    // The session that held the memory has ended; a new one fits.
     drop((client, upstream));
     let open = async {
         loop {
@@ -289,6 +292,6 @@ async fn over_the_ceiling_of_memory_upgrades_get_503_and_sessions_go_on() {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    soon("an upgrade is accepted", open).await;
+    wait_for("an upgrade is accepted", open).await;
     proxy.finish().await;
 }

@@ -1,10 +1,18 @@
-//! `/readyz` and the app's own liveness: apps that were never there, are killed or stopped, or refuse connections
-//! and come back.
+//! `/readyz` and the liveness of the app: apps that never ran, that are killed or stopped, or that refuse connections
+//! and return.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of};
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
+use pulsegate_test_kit::http1::{Response, read_head};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -12,16 +20,9 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::support::client::{Neighbour, Tls, close_of};
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::fake::{Fake, hold};
-use crate::support::frames::{BINARY, FIN, Frame};
-use crate::support::node::App;
-use crate::support::plain::{Answer, read_head};
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// A watch that is quick enough for a test, with a `give_up` longer than the test.
+/// A liveness check that is quick enough for a test, with a `give_up` longer than the test.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"60s\"";
 /// As [`WATCH`], and the app is given up within the test.
 const SHORT: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"";
@@ -29,21 +30,21 @@ const SHORT: &str = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500
 const LONG_ENOUGH: Duration = Duration::from_millis(2500);
 
 fn config(url: &str, upstream: &str) -> Config {
-    let config = Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+    let config = Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     config.upstream(upstream).with("[heartbeat]\nmode = \"off\"\n")
 }
 
-/// The status of `/readyz` and its word.
+/// Returns the status and the body of `/readyz`.
 async fn readiness(proxy: &Proxy) -> (u16, String) {
     let line = proxy.logged("listening").swap_remove(0);
     let address = line["health"].as_str().expect("a health port").to_owned();
-    let mut stream = soon("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
+    let mut stream = wait_for("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("it reads");
-    let answer = soon("an answer", Answer::read(&mut stream)).await.expect("an answer");
+    let answer = wait_for("an answer", Response::read(&mut stream)).await.expect("an answer");
     (answer.status, answer.body.trim_end().to_owned())
 }
 
-/// Asks until the status is `wanted`, and returns how long that took.
+/// Polls until the status is `wanted`, and returns how long that took.
 async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
     let began = Instant::now();
     loop {
@@ -52,7 +53,7 @@ async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
             return began.elapsed();
         }
         assert!(
-            began.elapsed() < PATIENCE,
+            began.elapsed() < TIMEOUT,
             "/readyz is not {wanted} but {seen:?}; the proxy wrote:\n{}",
             proxy.transcript()
         );
@@ -60,7 +61,7 @@ async fn becomes(proxy: &Proxy, wanted: u16) -> Duration {
     }
 }
 
-/// Asks over and over for `time`; the status must be `wanted` every time.
+/// Polls for `time`; the status must be `wanted` every time.
 async fn stays(proxy: &Proxy, wanted: u16, time: Duration) {
     let began = Instant::now();
     while began.elapsed() < time {
@@ -71,14 +72,14 @@ async fn stays(proxy: &Proxy, wanted: u16, time: Duration) {
     }
 }
 
-/// The lines about the app so far, by their messages.
+/// Returns the messages of the log lines about the app so far.
 fn reported(proxy: &Proxy) -> Vec<String> {
     let of_the_app =
         |line: &Value| line["message"].as_str().filter(|text| text.starts_with("upstream.")).map(Into::into);
     proxy.lines().iter().filter_map(|line| of_the_app(&line.json)).collect()
 }
 
-/// A port that refuses connections, and that no other test gets.
+/// Reserves a port that refuses connections, and that no other test gets.
 fn reserved(address: SocketAddr) -> (TcpSocket, SocketAddr) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option");
@@ -91,7 +92,7 @@ fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// An app in this process that answers every request with 404, and keeps the heads of them.
+/// An app in this process that answers every request with 404, and keeps the request heads.
 struct Answering {
     heads: Arc<Mutex<Vec<String>>>,
     accepting: JoinHandle<()>,
@@ -136,16 +137,16 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, heads: &Mutex<V
     }
 }
 
-/// One request through the proxy; its status.
+/// Sends one request through the proxy; returns its status.
 async fn request(proxy: &Proxy) -> u16 {
     let mut stream = proxy.tls().await;
     proxy.ask(&mut stream, b"GET /request HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.status
 }
 
-/// A session whose client has begun a frame to the app and does not end it: no ping can leave behind it.
+/// Opens a session whose client begins a frame to the app and does not end it: no ping can follow it.
 async fn half_a_frame(proxy: &Proxy, path: &str) -> Tls {
     let mut stream = proxy.upgraded(path).await;
-    // A masked binary frame of 1,000 bytes, of which ten come.
+    // A masked binary frame of 1,000 bytes, of which ten are sent.
     let mut bytes = vec![0x82, 0xfe, 0x03, 0xe8, 1, 2, 3, 4];
     bytes.extend([0; 10]);
     stream.write_all(&bytes).await.expect("it is taken");
@@ -212,7 +213,7 @@ async fn s58_the_outages_of_an_app_that_is_not_watched_are_reported_once_each() 
 
 #[tokio::test]
 async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_reported() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     stays(&proxy, 200, LONG_ENOUGH).await;
@@ -223,7 +224,7 @@ async fn s58_an_app_that_is_there_is_ready_at_once_and_nothing_is_reported() {
 #[tokio::test]
 async fn s58_an_app_that_is_killed_without_sessions_is_not_ready() {
     for probe in ["", "\nprobe = \"off\""] {
-        let mut app = App::bare().await;
+        let mut app = NodeApp::bare().await;
         let proxy = Proxy::start(config(&app.url, &format!("{WATCH}{probe}"))).await;
         becomes(&proxy, 200).await;
         app.kill().await;
@@ -236,7 +237,7 @@ async fn s58_an_app_that_is_killed_without_sessions_is_not_ready() {
 
 #[tokio::test]
 async fn s58_an_app_that_is_stopped_without_sessions_is_not_ready() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     app.stop();
@@ -286,7 +287,7 @@ async fn s58_an_app_whose_kernel_alone_accepts_is_not_ready() {
 
 #[tokio::test]
 async fn s58_a_proxy_that_was_stopped_does_not_count_against_the_app() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     for session in [false, true] {
@@ -309,7 +310,7 @@ async fn s58_a_proxy_that_was_stopped_does_not_count_against_the_app() {
 async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
     let (socket, address) = reserved(any());
     let app = Answering::on(socket);
-    // Only a refused connect is noticed within the time of this test.
+    // Only a refused connect is detected within the time of this test.
     let slow = "interval = \"1m\"\ntimeout = \"30s\"\ngive_up = \"10m\"";
     let proxy = Proxy::start(config(&format!("http://{address}"), slow)).await;
     becomes(&proxy, 200).await;
@@ -319,7 +320,7 @@ async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    soon("the app refuses", search).await;
+    wait_for("the app refuses", search).await;
     becomes(&proxy, 503).await;
     let _app = Answering::on(reserved(address).0);
     becomes(&proxy, 200).await;
@@ -329,7 +330,7 @@ async fn s58_a_refused_connect_makes_it_unready_and_the_next_one_ready() {
 
 #[tokio::test]
 async fn s58_sessions_outlive_an_app_that_takes_no_more_of_them() {
-    let mut fake = Fake::start(|_, stream| hold(stream)).await;
+    let mut fake = FakeApp::start(|_, stream| hold(stream)).await;
     let proxy = Proxy::start(config(&fake.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let session = Neighbour::join(&proxy, "/echo").await;
@@ -349,7 +350,7 @@ async fn s58_sessions_outlive_an_app_that_takes_no_more_of_them() {
 
 #[tokio::test]
 async fn s58_an_app_that_freezes_while_every_session_is_inside_a_frame_is_not_ready() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, WATCH)).await;
     let _sessions = [half_a_frame(&proxy, "/ws?name=a").await, half_a_frame(&proxy, "/ws?name=b").await];
     becomes(&proxy, 200).await;
@@ -364,7 +365,7 @@ async fn s58_an_app_that_freezes_while_every_session_is_inside_a_frame_is_not_re
 
 #[tokio::test]
 async fn s58_an_app_that_lives_while_every_session_is_inside_a_frame_is_not_given_up() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     let session = half_a_frame(&proxy, "/ws?name=slow").await;
     becomes(&proxy, 200).await;
@@ -376,12 +377,12 @@ async fn s58_an_app_that_lives_while_every_session_is_inside_a_frame_is_not_give
 
 #[tokio::test]
 async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and_given_up() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     let mut session = proxy.upgraded("/sink?name=up").await;
     becomes(&proxy, 200).await;
     app.stop();
-    // One frame that never ends, until none of it is taken any more.
+    // One frame that never ends, until no more of it is taken.
     session.write_all(&[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4]).await.expect("it is taken");
     let chunk = vec![0; 1 << 16];
     while let Ok(written) = timeout(Duration::from_millis(200), session.write_all(&chunk)).await {
@@ -398,21 +399,21 @@ async fn s58_an_app_that_freezes_while_every_session_is_blocked_is_not_ready_and
     proxy.finish().await;
 }
 
-/// The pongs of these sessions do not come: one has a client that takes nothing of a large message, so that the proxy reads
-/// no more of the app; of the other the app reads nothing.
+/// The pongs of these sessions do not arrive: one has a client that takes nothing of a large message, so that the proxy
+/// reads no more of the app; of the other the app reads nothing.
 #[tokio::test]
 async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck_sessions() {
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let proxy = Proxy::start(config(&fake.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let _slow = proxy.upgraded("/raw?slow").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let burst = tokio::spawn(async move {
         let _ = app.write_all(&Frame::server(FIN | BINARY, vec![1; 30_000_000]).bytes()).await;
         app
     });
     let _unread = proxy.upgraded("/raw?unread").await;
-    let _app = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let _app = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     // Many times `give_up`, and within the clients' own interval.
     sleep(3 * LONG_ENOUGH).await;
     assert_eq!(reported(&proxy), [""; 0], "{}", proxy.transcript());
@@ -423,7 +424,7 @@ async fn s63_an_app_that_answers_requests_is_not_given_up_for_the_pongs_of_stuck
 
 #[tokio::test]
 async fn s58_an_app_that_was_given_up_stays_unready_until_it_answers() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, SHORT)).await;
     becomes(&proxy, 200).await;
     let mut session = proxy.websocket("/ws?name=held").await;
@@ -456,14 +457,14 @@ async fn s58_only_an_app_in_doubt_is_asked() {
     }
     let asked: Vec<_> = app.heads().into_iter().filter(|head| head.starts_with("GET /healthz HTTP/1.1\r\n")).collect();
     assert_eq!(asked.len(), 1, "at the start, and never while it answers others: {asked:?}");
-    // Now it is silent, and no session can carry a ping.
+    // The app is silent from here on, and no session can carry a ping.
     let search = async {
         while app.heads().iter().filter(|head| head.starts_with("GET /healthz ")).count() < 3 {
             sleep(Duration::from_millis(20)).await;
         }
     };
     let began = Instant::now();
-    soon("it is asked again", search).await;
+    wait_for("it is asked again", search).await;
     assert!(began.elapsed() >= Duration::from_millis(400), "once an interval: {:?}", began.elapsed());
     assert!(reported(&proxy).is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
@@ -495,16 +496,16 @@ async fn s58_without_a_watch_readiness_is_about_the_proxy_alone() {
 #[tokio::test]
 async fn s58_an_app_on_a_unix_socket_is_asked_too() {
     let dir = tempfile::TempDir::new().expect("a folder");
-    let app = App::bare_on(&dir.path().join("app.sock")).await;
+    let app = NodeApp::bare_on(&dir.path().join("app.sock")).await;
     let mut proxy = Proxy::start(config(&app.url, WATCH)).await;
     becomes(&proxy, 200).await;
     app.stop();
     becomes(&proxy, 503).await;
     app.resume();
     becomes(&proxy, 200).await;
-    // The next one was never there.
+    // The next app never ran.
     proxy.terminate();
-    proxy.exit_within(PATIENCE).await;
+    proxy.exit_within(TIMEOUT).await;
     let nowhere = format!("unix:{}", dir.path().join("absent.sock").display());
     let proxy = Proxy::start(config(&nowhere, WATCH)).await;
     stays(&proxy, 503, Duration::from_millis(500)).await;
@@ -513,8 +514,8 @@ async fn s58_an_app_on_a_unix_socket_is_asked_too() {
 
 #[tokio::test]
 async fn s58_an_app_behind_tls_is_asked_too() {
-    let app = App::bare().await;
-    let inner = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let inner = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let tls = format!("{WATCH}\ntls = {{ ca = \"{}\" }}", inner.pki.ca.display());
     let outer = Proxy::start(config(&format!("https://localhost:{}", inner.address.port()), &tls)).await;
     becomes(&outer, 200).await;
@@ -528,9 +529,9 @@ async fn s58_an_app_behind_tls_is_asked_too() {
 
 #[tokio::test]
 async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
-    // The smallest that are accepted: one millisecond less is refused, see the tests of the configuration.
+    // The smallest values that are accepted: one millisecond less is refused, see the tests of the configuration.
     let least = "interval = \"100ms\"\ntimeout = \"100ms\"\ngive_up = \"1s\"";
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app.url, least)).await;
     becomes(&proxy, 200).await;
     let idle = Neighbour::join(&proxy, "/ws?name=idle").await;
@@ -539,7 +540,7 @@ async fn s63_a_healthy_app_is_never_given_up_at_the_smallest_values() {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(12) {
         busy.echoes().await;
-        // Silence of all sorts of lengths, around the interval and above it.
+        // Silence of many lengths, around the interval and above it.
         sleep(Duration::from_millis(u64::from(began.elapsed().subsec_nanos() % 400))).await;
     }
     idle.echoes().await;

@@ -1,25 +1,26 @@
-//! The proxy asks "ping" in the app's own words; what the client answers, bit for bit.
+//! The proxy sends the app's own heartbeat, "ping", and handles the client's answers; all other frames pass bit for
+//! bit.
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 
-use crate::spoken::Spoken;
-use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT};
+use crate::e2e::spoken::Spoken;
 
-/// Asks soon, and is patient.
+/// Probes soon, with a long timeout.
 const ASKS: &str = "interval = \"500ms\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";
 /// `interval` of [`ASKS`].
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Never asks in the time of a test.
+/// Never probes in the time of a test.
 const WAITS: &str = "interval = \"1m\"\ntimeout = \"5s\"\nprofile = { send = \"ping\", expect = \"pong\" }\n";
-/// Asks soon and is not patient.
+/// Probes soon, with a short timeout.
 const STRICT: &str = "interval = \"400ms\"\ntimeout = \"600ms\"\nframe_max_time = \"2s\"\n\
                       profile = { send = \"ping\", expect = \"pong\" }\n";
 /// `interval + timeout` of [`STRICT`].
 const STRICT_BOUND: Duration = Duration::from_secs(1);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test]
@@ -41,7 +42,7 @@ async fn an_answer_among_other_messages_in_one_write_is_found() {
     let written: Vec<u8> = [&before, &pong(TEXT), &after, &pong(TEXT)].into_iter().flat_map(Frame::bytes).collect();
     session.client.write_all(&written).await.expect("the session lives");
     session.client.flush().await.expect("the session lives");
-    // One question, one answer; the other answer is nobody's and passes.
+    // One probe takes one answer; the other answer belongs to none and passes.
     for frame in [&before, &after, &pong(TEXT)] {
         session.app_hears(frame).await;
     }
@@ -55,7 +56,7 @@ async fn an_answer_that_arrives_byte_by_byte_is_found() {
     let mark = Frame::client(FIN | TEXT, "mark");
     for byte in [mark.bytes(), pong(TEXT).bytes(), mark.bytes()].concat() {
         session.client.write_all(&[byte]).await.expect("the session lives");
-        // A record of its own for each byte.
+        // A TLS record of its own for each byte.
         session.client.flush().await.expect("the session lives");
     }
     session.app_hears(&mark).await;
@@ -80,7 +81,7 @@ async fn any_message_is_life_whether_it_answers_or_not() {
 async fn s44_a_question_waits_for_the_end_of_a_fragmented_message() {
     let mut session = Spoken::open(ASKS).await;
     session.app_sends(&Frame::server(TEXT, "one ")).await;
-    // A question may have left before the message began; later ones must wait.
+    // A probe may have left before the message began; later ones must wait.
     loop {
         match session.client_hears().await {
             frame if frame == Frame::server(FIN | TEXT, "ping") => session.client_says("pong").await,
@@ -125,7 +126,7 @@ async fn s45_the_answer_is_the_apps_when_it_alone_asked() {
 }
 
 #[tokio::test]
-async fn s46_an_answer_that_nobody_asked_for_is_forwarded() {
+async fn s46_an_unsolicited_answer_is_forwarded() {
     let mut session = Spoken::open(WAITS).await;
     session.client_sends(&pong(TEXT)).await;
     session.app_hears(&pong(TEXT)).await;
@@ -214,7 +215,7 @@ async fn an_answer_in_countless_empty_fragments_is_not_waited_for_and_passes() {
 }
 
 #[tokio::test]
-async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it() {
+async fn an_answer_never_finished_ends_in_time_and_the_app_receives_no_part_of_it() {
     let mut session = Spoken::open(STRICT).await;
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
@@ -228,7 +229,7 @@ async fn an_answer_never_finished_ends_in_time_and_the_app_hears_no_part_of_it()
 }
 
 #[tokio::test]
-async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_part_of_it() {
+async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_receives_no_part_of_it() {
     let mut session = Spoken::open(STRICT).await;
     session.client_hears_text("ping").await;
     session.client_sends(&Frame::client(TEXT, "po")).await;
@@ -241,14 +242,14 @@ async fn an_answer_that_trickles_without_end_ends_in_time_and_the_app_hears_no_p
 }
 
 #[tokio::test]
-async fn a_flood_of_answers_that_nobody_asked_for_gets_1008() {
+async fn a_flood_of_unsolicited_answers_gets_1008() {
     let mut session = Spoken::open(WAITS).await;
     let flood = pong(TEXT).bytes().repeat(200);
     session.client.write_all(&flood).await.expect("the session lives");
     session.client.flush().await.expect("the session lives");
     let end = session.ends(1008).await;
     assert_eq!(end.line["close.reason"], "rate", "{}", end.line);
-    assert!(end.app_heard.len() <= 40, "the app heard {} of them", end.app_heard.len());
+    assert!(end.app_heard.len() <= 40, "the app received {} of them", end.app_heard.len());
     assert!(end.app_heard.iter().all(|frame| *frame == pong(TEXT)), "{:?}", end.app_heard);
 }
 
@@ -265,8 +266,8 @@ async fn pongs_of_the_protocol_are_no_sign_of_life() {
 }
 
 #[tokio::test]
-async fn only_the_answer_is_life_where_the_policy_says_so() {
-    // It is never quiet, and asked all the same.
+async fn only_the_answer_is_a_sign_of_life_under_pong_only() {
+    // The client is never quiet, and is probed all the same.
     let strictest = format!("{STRICT}liveness = \"pong_only\"\nprobe_when_busy = \"400ms\"\n");
     let session = Spoken::open(&strictest).await;
     let began = Instant::now();
@@ -288,7 +289,7 @@ async fn a_client_that_closes_amid_an_answer_closes_at_the_app_too() {
     let close = Frame::client(FIN | CLOSE, [&1000_u16.to_be_bytes()[..], b"enough"].concat());
     session.client_sends(&begun).await;
     session.client_sends(&close).await;
-    // As it would be without a proxy: what was begun is there, and no more.
+    // As it would be without a proxy: the incomplete message arrives, and no more.
     session.app_hears(&begun).await;
     session.app_hears(&close).await;
     drop((session.client, session.app));
@@ -297,19 +298,19 @@ async fn a_client_that_closes_amid_an_answer_closes_at_the_app_too() {
     session.proxy.finish().await;
 }
 
-/// The whole message "pong" of this kind.
+/// Returns the whole message "pong" of this kind.
 fn pong(kind: u8) -> Frame {
     Frame::client(FIN | kind, "pong")
 }
 
-/// One text message of the client, cut so.
+/// Returns one text message of the client, cut into `parts`.
 fn fragments(parts: &[&str]) -> Vec<Frame> {
     let last = parts.len() - 1;
     let first = |index| if index == 0 { TEXT } else { CONTINUATION } | if index == last { FIN } else { 0 };
     parts.iter().enumerate().map(|(index, part)| Frame::client(first(index), *part)).collect()
 }
 
-/// Fails unless every frame of the client's arrives bit for bit, whoever is slow.
+/// Fails unless every frame of the client's arrives bit for bit, at any speed of the two ends.
 async fn passes(session: &mut Spoken, frames: &[Frame]) {
     let bytes: Vec<u8> = frames.iter().flat_map(Frame::bytes).collect();
     let Spoken { client, app, .. } = session;
@@ -322,8 +323,8 @@ async fn passes(session: &mut Spoken, frames: &[Frame]) {
             let heard = Frame::read_past_pings(app).await.expect("the session lives");
             let [sent_size, heard_size] = [sent, &heard].map(|frame| frame.payload.len());
             let firsts = (sent.first, heard.first);
-            assert!(heard == *sent, "sent {sent_size} bytes, the app heard {heard_size}; first bytes {firsts:02x?}");
+            assert!(heard == *sent, "sent {sent_size} bytes, the app received {heard_size}; first bytes {firsts:02x?}");
         }
     };
-    soon("every byte arrives", async { tokio::join!(sending, arriving) }).await;
+    wait_for("every byte arrives", async { tokio::join!(sending, arriving) }).await;
 }

@@ -1,13 +1,14 @@
-//! Frames that break RFC 6455: Close 1002 to the offender, a proper end for the other side.
+//! Frames that break RFC 6455: Close 1002 to the offender, an orderly end for the other side.
 
+use pulsegate_test_kit::client::{Neighbour, Tls};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{BINARY, CLOSE, FIN, Frame, PING, RSV1, TEXT};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::client::{Neighbour, Tls};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, RSV1, TEXT};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// A frame of the wrong kind, from a peer that masks as it should.
 type Break = (&'static str, fn(&dyn Fn(u8, Vec<u8>) -> Frame) -> Vec<u8>);
@@ -24,7 +25,7 @@ const BREAKS: &[Break] = &[
     }),
 ];
 
-/// The header of the empty frame `bytes`, with `length` in the place of its length; its mask bit is kept.
+/// Returns the header of the empty frame `bytes`, with `length` in the place of its length; its mask bit is kept.
 fn lengthened(bytes: &[u8], length: &[u8]) -> Vec<u8> {
     let mut header = vec![bytes[0]];
     header.extend(length);
@@ -34,7 +35,7 @@ fn lengthened(bytes: &[u8], length: &[u8]) -> Vec<u8> {
 }
 
 struct Scene {
-    _fake: Fake,
+    _fake: FakeApp,
     proxy: Proxy,
     neighbour: Neighbour,
     client: Tls,
@@ -44,24 +45,24 @@ struct Scene {
 
 impl Scene {
     async fn open(sections: &str) -> Self {
-        let (fake, mut sessions) = Fake::sessions().await;
-        let proxy = Proxy::start(Config::to(&fake.url).with(sections)).await;
+        let (fake, mut sessions) = FakeApp::sessions().await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(sections)).await;
         let neighbour = Neighbour::join(&proxy, "/echo").await;
         let connections = proxy.connections();
         let client = proxy.upgraded("/raw").await;
-        let (_, upstream) = soon("the session reaches the app", sessions.recv()).await.expect("the fake runs");
+        let (_, upstream) = wait_for("the session reaches the app", sessions.recv()).await.expect("the fake runs");
         Self { _fake: fake, proxy, neighbour, client, upstream, connections }
     }
 
-    /// Both sides were told, the log says `reason`, the neighbour is well and nothing is left behind.
+    /// Asserts that both sides got a Close, the log has `reason`, the neighbour works and no socket is left.
     async fn ends(mut self, what: &str, offender: Offender, code: u16, reason: &str) {
         let (at_client, at_upstream) = tokio::join!(close_on(&mut self.client), close_on(&mut self.upstream));
-        let (told, other) = match offender {
+        let (received, other) = match offender {
             Offender::Client => (at_client, at_upstream),
             Offender::Upstream => (at_upstream, at_client),
         };
-        let told = told.unwrap_or_else(|| panic!("{what}: the offender was not told"));
-        assert_eq!(told.close().map(|(code, _)| code), Some(code), "{what}: {told:?}");
+        let received = received.unwrap_or_else(|| panic!("{what}: the offender got no Close"));
+        assert_eq!(received.close().map(|(code, _)| code), Some(code), "{what}: {received:?}");
         let other = other.unwrap_or_else(|| panic!("{what}: the other side got no Close"));
         let (other_code, _) = other.close().unwrap_or_else(|| panic!("{what}: {other:?} has no code"));
         assert!(matches!(other_code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{what}: {other:?}");
@@ -81,11 +82,11 @@ enum Offender {
     Upstream,
 }
 
-/// The first Close frame of a leg, and nothing but pings before it.
+/// Returns the first Close frame of a leg, with nothing but pings before it.
 async fn close_on(stream: &mut (impl AsyncRead + AsyncWriteExt + Unpin)) -> Option<Frame> {
-    let frame = soon("a Close or the end", Frame::read_past_pings(stream)).await?;
+    let frame = wait_for("a Close or the end", Frame::read_past_pings(stream)).await?;
     assert_eq!(frame.opcode(), CLOSE, "the broken frame was passed on: {frame:?}");
-    // Echoed, as RFC 6455 §5.5.1 asks; the proxy may have hung up on an offender.
+    // Echoed, as RFC 6455 §5.5.1 requires; the proxy may have closed the connection of an offender.
     let echo = if frame.mask.is_some() { Frame::server } else { Frame::client };
     let _ = stream.write_all(&echo(FIN | CLOSE, frame.payload.clone()).bytes()).await;
     let _ = stream.flush().await;

@@ -1,26 +1,27 @@
-//! Requests that must be refused, each with the status that says why.
+//! Requests that must be refused, each with the status that states the reason.
 
+use pulsegate_test_kit::client::{Neighbour, upgrade_head};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::client::{Neighbour, upgrade_head};
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// What the proxy answers to `request` while a neighbour looks on.
-async fn refusal_of(request: &str) -> Answer {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+/// Returns the proxy's answer to `request`, with a neighbour's session open.
+async fn refusal_of(request: &str) -> Response {
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let neighbour = Neighbour::join(&proxy, "/ws?name=neighbour").await;
     let connections = proxy.connections();
     let answer = {
         let mut stream = proxy.tls().await;
         let answer = proxy.ask(&mut stream, request.as_bytes()).await;
-        // A client that does not care for the close_notify is no reason for a leak either.
+        // A client that sends no close_notify must not cause a leak either.
         let _ = stream.shutdown().await;
         answer
     };
-    // One line says which request was refused and why.
+    // One line names the refused request and the reason.
     let line = proxy.line("the refusal", |line| line.json["http.response.status_code"] == answer.status).await.json;
     assert!(line["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{line}");
     neighbour.echoes().await;
@@ -70,7 +71,7 @@ async fn an_upgrade_by_post_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_version_is_told_the_right_one() {
+async fn a_wrong_version_gets_the_supported_one() {
     for version in ["Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 14\r\n"] {
         let request = head_without("/ws", "Sec-WebSocket-Version") + version + "\r\n";
         let answer = refusal_of(&request).await;

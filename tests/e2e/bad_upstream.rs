@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, close_of, upgrade_head};
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::client::{Neighbour, close_of, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, hold};
-use crate::support::plain::Answer;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(700);
-/// How early a timer may look from the outside.
+/// The time by which a timer may seem early from outside.
 const GRAIN: Duration = Duration::from_millis(50);
 
-/// A proxy in front of `fake`, with a neighbour whose session is sound.
+/// A proxy in front of `fake`, with a neighbour whose session works.
 struct Scene {
     proxy: Proxy,
     neighbour: Neighbour,
@@ -23,33 +24,35 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open(fake: &Fake) -> Self {
-        let config = Config::to(&fake.url).upstream("connect_timeout = \"700ms\"\nresponse_timeout = \"700ms\"");
+    async fn open(fake: &FakeApp) -> Self {
+        let config =
+            Config::to(PULSEGATE, &fake.url).upstream("connect_timeout = \"700ms\"\nresponse_timeout = \"700ms\"");
         let proxy = Proxy::start(config).await;
         let neighbour = Neighbour::join(&proxy, "/echo").await;
         let connections = proxy.connections();
         Self { proxy, neighbour, connections }
     }
 
-    async fn ask(&self, request: &str) -> Answer {
+    async fn ask(&self, request: &str) -> Response {
         let mut stream = self.proxy.tls().await;
         let answer = self.proxy.ask(&mut stream, request.as_bytes()).await;
         let _ = stream.shutdown().await;
         answer
     }
 
-    async fn upgrade(&self) -> Answer {
+    async fn upgrade(&self) -> Response {
         self.ask(&format!("{}\r\n", upgrade_head("/bad"))).await
     }
 
-    /// The log says that an upgrade came to nothing, and why.
+    /// Asserts that the log has the failed upgrade and its reason.
     async fn logs(&self, status: u16) {
-        let refused = |line: &Line| line.json["message"] == "ws.reject";
-        let says = |line: &Line| line.json["http.response.status_code"] == status && line.json["reason"].is_string();
+        let refused = |line: &OutputLine| line.json["message"] == "ws.reject";
+        let says =
+            |line: &OutputLine| line.json["http.response.status_code"] == status && line.json["reason"].is_string();
         self.proxy.line(&format!("a ws.reject with {status}"), |line| refused(line) && says(line)).await;
     }
 
-    async fn request(&self) -> Answer {
+    async fn request(&self) -> Response {
         self.ask("GET /bad HTTP/1.1\r\nHost: localhost\r\n\r\n").await
     }
 
@@ -60,7 +63,7 @@ impl Scene {
     }
 }
 
-fn is_short_and_plain(answer: &Answer) {
+fn is_short_and_plain(answer: &Response) {
     assert!(!answer.body.is_empty() && answer.body.len() < 400, "a clear short body: {answer:?}");
     let kind = answer.header("content-type").unwrap_or_default();
     assert!(kind.starts_with("text/plain"), "HTML is for those who ask for it: {answer:?}");
@@ -68,7 +71,7 @@ fn is_short_and_plain(answer: &Answer) {
 
 #[tokio::test]
 async fn an_upstream_that_is_down_is_a_502() {
-    let mut fake = Fake::answering("").await;
+    let mut fake = FakeApp::answering("").await;
     let scene = Scene::open(&fake).await;
     fake.go_down().await;
     for answer in [scene.upgrade().await, scene.request().await] {
@@ -81,7 +84,7 @@ async fn an_upstream_that_is_down_is_a_502() {
 
 #[tokio::test]
 async fn an_upstream_that_hangs_is_a_504() {
-    let fake = Fake::start(|_, stream| hold(stream)).await;
+    let fake = FakeApp::start(|_, stream| hold(stream)).await;
     let scene = Scene::open(&fake).await;
     for upgrade in [true, false] {
         let began = Instant::now();
@@ -96,7 +99,7 @@ async fn an_upstream_that_hangs_is_a_504() {
 
 #[tokio::test]
 async fn an_upstream_that_hangs_up_is_a_502() {
-    let fake = Fake::start(|_, stream| async { drop(stream) }).await;
+    let fake = FakeApp::start(|_, stream| async { drop(stream) }).await;
     let scene = Scene::open(&fake).await;
     for answer in [scene.upgrade().await, scene.request().await] {
         assert_eq!(answer.status, 502, "{answer:?}");
@@ -108,7 +111,7 @@ async fn an_upstream_that_hangs_up_is_a_502() {
 
 #[tokio::test]
 async fn an_answer_of_nonsense_is_a_502() {
-    let fake = Fake::answering("SMTP ready\r\n\r\n").await;
+    let fake = FakeApp::answering("SMTP ready\r\n\r\n").await;
     let scene = Scene::open(&fake).await;
     for answer in [scene.upgrade().await, scene.request().await] {
         assert_eq!(answer.status, 502, "{answer:?}");
@@ -120,7 +123,7 @@ async fn an_answer_of_nonsense_is_a_502() {
 
 #[tokio::test]
 async fn a_200_to_an_upgrade_reaches_the_client_as_it_is() {
-    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 8\r\nX-App: yes\r\n\r\nnot here").await;
+    let fake = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 8\r\nX-App: yes\r\n\r\nnot here").await;
     let scene = Scene::open(&fake).await;
     let answer = scene.upgrade().await;
     assert_eq!((answer.status, &*answer.body), (200, "not here"), "{answer:?}");
@@ -132,7 +135,7 @@ async fn a_200_to_an_upgrade_reaches_the_client_as_it_is() {
 #[tokio::test]
 async fn a_wrong_accept_is_a_502() {
     for accept in ["Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n", ""] {
-        let fake = Fake::start(move |_, mut stream| async move {
+        let fake = FakeApp::start(move |_, mut stream| async move {
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{accept}\r\n"
             );
@@ -151,7 +154,7 @@ async fn a_wrong_accept_is_a_502() {
 
 #[tokio::test]
 async fn a_101_to_something_else_is_a_502() {
-    let fake = Fake::start(|request, mut stream| async move {
+    let fake = FakeApp::start(|request, mut stream| async move {
         let answer = request.accept().replace("Upgrade: websocket", "Upgrade: h2c");
         let _ = stream.write_all(answer.as_bytes()).await;
         hold(stream).await;
@@ -165,10 +168,10 @@ async fn a_101_to_something_else_is_a_502() {
 
 #[tokio::test]
 async fn an_upstream_that_vanishes_in_a_session_is_a_1012_for_its_client() {
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let scene = Scene::open(&fake).await;
     let mut client = scene.proxy.websocket("/raw").await;
-    drop(soon("the session", sessions.recv()).await);
+    drop(wait_for("the session", sessions.recv()).await);
     let (code, reason) = close_of(&mut client).await;
     assert_eq!((code, &*reason), (1012, "upstream lost"));
     let line = scene.proxy.ws_close(|line| line["close.reason"] == "upstream_lost").await.json;

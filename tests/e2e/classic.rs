@@ -1,10 +1,12 @@
-//! An app that beats by itself keeps working behind the proxy, unchanged.
+//! An app that sends its own heartbeats keeps working behind the proxy, unchanged.
 
 use std::fs;
 
-use crate::support::deadline::settles;
-use crate::support::node::{App, Client, project};
-use crate::support::proxy::{Config, Proxy};
+use pulsegate_test_kit::node::{NodeApp, NodeClient, project};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
+
+use crate::PULSEGATE;
 
 #[test]
 fn bare_is_classic_without_its_heartbeat_lines() {
@@ -21,15 +23,15 @@ fn bare_is_classic_without_its_heartbeat_lines() {
 
 #[tokio::test]
 async fn a_client_that_answers_the_apps_heartbeats_lives() {
-    let app = App::classic(200, 1_000).await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy, "/ws?name=live", &["--answer"]).await;
+    let app = NodeApp::classic(200, 1_000).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
 
     let beats = || app.events("answer").iter().filter(|event| event["name"] == "live").count();
-    settles("ten answered heartbeats", beats, |count| *count >= 10).await;
+    wait_until("ten answered heartbeats", beats, |count| *count >= 10).await;
     assert!(app.events("close").is_empty(), "{}", app.transcript());
 
-    client.tell(&serde_json::json!({ "close": [1000, "done"] })).await;
+    client.write_line(&serde_json::json!({ "close": [1000, "done"] })).await;
     let close = app.close_of("live").await.json;
     assert_eq!((&close["code"], &close["reason"]), (&1000.into(), &"done".into()));
     proxy.finish().await;
@@ -37,10 +39,10 @@ async fn a_client_that_answers_the_apps_heartbeats_lives() {
 
 #[tokio::test]
 async fn the_apps_own_kill_of_a_silent_client_reaches_it() {
-    let app = App::classic(200, 600).await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let answering = Client::connect(&proxy, "/ws?name=live", &["--answer"]).await;
-    let silent = Client::connect(&proxy, "/ws?name=silent", &[]).await;
+    let app = NodeApp::classic(200, 600).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let answering = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
+    let silent = NodeClient::connect(&proxy, "/ws?name=silent", &[]).await;
 
     let close = silent.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&4000.into(), &"heartbeat missed".into()));

@@ -1,21 +1,22 @@
-//! permessage-deflate is between the client and the app (RFC 7692); the proxy carries it.
+//! permessage-deflate is negotiated between the client and the app (RFC 7692); the proxy relays it.
 
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, RSV1};
+use pulsegate_test_kit::node::{NodeApp, NodeClient};
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, hold};
-use crate::support::frames::{BINARY, FIN, Frame, RSV1};
-use crate::support::node::{App, Client};
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
 const SIZE: u64 = 1_000_000;
 
 #[tokio::test]
 async fn both_ends_compress_through_the_proxy() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
-    let mut client = Client::connect(&proxy, "/deflate?name=small", &["--deflate"]).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
+    let mut client = NodeClient::connect(&proxy, "/deflate?name=small", &["--deflate"]).await;
 
     let at_client = client.event("open", |_| true).await;
     let at_app = app.event("open", |event| event["name"] == "small").await;
@@ -23,12 +24,12 @@ async fn both_ends_compress_through_the_proxy() {
         assert_eq!(end["extensions"], "permessage-deflate", "{end}");
     }
 
-    client.tell(&json!({ "fill": SIZE })).await;
+    client.write_line(&json!({ "fill": SIZE })).await;
     let echo = client.event("echo", |_| true).await;
     assert_eq!((&echo["same"], &echo["size"]), (&true.into(), &SIZE.into()), "{echo}");
     assert!(echo["wire"].as_u64().is_some_and(|wire| wire < SIZE / 20), "the app did not compress: {echo}");
 
-    client.tell(&json!({ "close": [1000, "done"] })).await;
+    client.write_line(&json!({ "close": [1000, "done"] })).await;
     let close = app.close_of("small").await.json;
     assert_eq!((&close["code"], &close["payload"]), (&1000.into(), &SIZE.into()), "{close}");
     assert!(close["wire"].as_u64().is_some_and(|wire| wire < SIZE / 20), "the client did not compress: {close}");
@@ -37,12 +38,12 @@ async fn both_ends_compress_through_the_proxy() {
 
 #[tokio::test]
 async fn an_extension_that_the_app_declines_is_off_at_both_ends() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy, "/ws?name=plain", &["--deflate"]).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = NodeClient::connect(&proxy, "/ws?name=plain", &["--deflate"]).await;
     assert_eq!(client.event("open", |_| true).await["extensions"], "");
     assert_eq!(app.event("open", |event| event["name"] == "plain").await["extensions"], "");
-    client.tell(&json!({ "fill": SIZE })).await;
+    client.write_line(&json!({ "fill": SIZE })).await;
     let echo = client.event("echo", |_| true).await;
     assert_eq!(echo["same"], true, "{echo}");
     assert!(echo["wire"].as_u64().is_some_and(|wire| wire > SIZE), "{echo}");
@@ -52,7 +53,7 @@ async fn an_extension_that_the_app_declines_is_off_at_both_ends() {
 #[tokio::test]
 async fn a_compressed_frame_arrives_with_rsv1_set() {
     let (seen, mut frames) = tokio::sync::mpsc::unbounded_channel();
-    let fake = Fake::start(move |request, mut stream| {
+    let fake = FakeApp::start(move |request, mut stream| {
         let seen = seen.clone();
         async move {
             let agreed = "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
@@ -64,10 +65,10 @@ async fn a_compressed_frame_arrives_with_rsv1_set() {
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy, "/raw", &["--deflate"]).await;
-    client.tell(&json!({ "fill": 10_000 })).await;
-    let frame = soon("the compressed frame", frames.recv()).await.flatten().expect("a frame");
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = NodeClient::connect(&proxy, "/raw", &["--deflate"]).await;
+    client.write_line(&json!({ "fill": 10_000 })).await;
+    let frame = wait_for("the compressed frame", frames.recv()).await.flatten().expect("a frame");
     assert_eq!(frame.first, FIN | RSV1 | BINARY);
     assert!(frame.payload.len() < 1_000, "{} bytes", frame.payload.len());
     proxy.finish().await;

@@ -1,29 +1,30 @@
-//! A page whose only thread is blocked: to the network it is alive, to its user and its app it is not.
+//! A page whose only thread is blocked: it answers pings, but neither its user nor its app.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy, QUICK};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::browser::Browser;
-use crate::support::node::App;
-use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
-/// The proxy speaks the heartbeat of the page, which has never heard of the proxy. A Chromium that shares a busy
-/// machine may take a second to answer.
+/// A heartbeat of the application that the proxy sends, unknown to the page. A Chromium that shares a busy machine may
+/// take a second to answer.
 const SPOKEN: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"2s\"\nclose_grace = \"30s\"\n\
                       profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
 /// `interval + timeout` of [`SPOKEN`].
 const SPOKEN_BOUND: Duration = Duration::from_millis(2_400);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
-/// How long the page is blocked.
+/// The time for which the page is blocked.
 const BLOCK: Duration = Duration::from_secs(8);
 
 #[tokio::test]
 async fn s23_a_hung_page_is_alive_in_protocol_mode() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
@@ -33,7 +34,7 @@ async fn s23_a_hung_page_is_alive_in_protocol_mode() {
     assert!(lasted + SLACK > BLOCK && lasted > BOUND * 5, "the page was blocked for {lasted:?} only");
     assert!(app.events("close").is_empty(), "{}", app.transcript());
 
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;
@@ -41,14 +42,14 @@ async fn s23_a_hung_page_is_alive_in_protocol_mode() {
 
 #[tokio::test]
 async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN)).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
-    // The page is silent for many windows, but for its answers, and lives; the app hears none of them.
+    // Except for its answers the page is silent for many windows, and stays connected; the app receives no answer.
     sleep(SPOKEN_BOUND * 3).await;
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(app.events("close").is_empty(), "{}", app.transcript());
     assert_eq!(browser.events("message").len(), 1, "only the app's echo is shown: {}", browser.transcript());
@@ -56,13 +57,13 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
     let blocked = browser.block(BLOCK).await.at;
     let close = app.close_of("page").await;
     let took = close.at - blocked;
-    assert!(took < SPOKEN_BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < SPOKEN_BOUND + SLACK, "the app got the Close only after {took:?}");
     assert!(browser.events("unblocked").is_empty(), "the page was not blocked any more");
     let close = close.json;
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     assert_eq!(close["payload"], "still here".len(), "heartbeats reached the app: {close}");
 
-    // Within `close_grace` the page wakes, and learns why.
+    // Within `close_grace` the page continues, and gets the reason.
     browser.event("unblocked", |_| true).await;
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["code"], &close["reason"]), (&1012.into(), &"heartbeat timeout".into()), "{close}");
@@ -74,14 +75,14 @@ async fn s23_a_hung_page_is_torn_down_in_app_mode_and_an_idle_one_is_not() {
 
 #[tokio::test]
 async fn a_page_that_computes_for_less_than_the_window_keeps_its_session() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(&SPOKEN.replace("\"2s\"", "\"6s\""))).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&SPOKEN.replace("\"2s\"", "\"6s\""))).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
 
     browser.block(Duration::from_secs(3)).await;
     browser.event("unblocked", |_| true).await;
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
     proxy.finish().await;

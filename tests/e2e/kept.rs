@@ -1,26 +1,27 @@
-//! Connections that are kept between two requests: for how long, what they cost, and that nothing shows of where they
-//! were meanwhile.
+//! Connections that are kept between two requests: the time, the cost, and that no trace of the parking is visible.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::client::{Tls, upgrade_head};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame};
+use pulsegate_test_kit::http1::{Response, read_head};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::support::client::{Tls, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::frames::{BINARY, FIN, Frame};
-use crate::support::plain::{Answer, read_head};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Longer than a connection stays with the library that serves it.
 const PARKED: Duration = Duration::from_millis(600);
-/// What a connection that is kept may cost, without the noise of a heap.
+/// The memory that a kept connection may cost, without the noise of a heap.
 const KIB_EACH: usize = 15;
 
-/// An app that keeps its connections and answers every request with a kilobyte, or with the number of bytes it was sent.
-async fn keeping() -> Fake {
-    Fake::start(|request, mut stream| async move {
+/// Starts an app that keeps its connections and answers every request with a kilobyte, or with the number of bytes it
+/// was sent.
+async fn keeping() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         let mut head = request.head;
         loop {
             let length =
@@ -49,7 +50,7 @@ async fn get(proxy: &Proxy, stream: &mut Tls) {
 #[tokio::test]
 async fn a_connection_outlives_header_read_between_two_requests() {
     let app = keeping().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nheader_read = \"1s\"\n")).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nheader_read = \"1s\"\n")).await;
     let mut stream = proxy.tls().await;
     for pause in [0, 100, 1500, 250, 600] {
         get(&proxy, &mut stream).await;
@@ -66,13 +67,13 @@ async fn a_connection_outlives_header_read_between_two_requests() {
 async fn a_connection_is_closed_after_keep_alive_in_order() {
     let app = keeping().await;
     let limits = "[limits]\nheader_read = \"20s\"\nkeep_alive = \"1500ms\"\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(limits)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(limits)).await;
     let mut stream = proxy.tls().await;
     get(&proxy, &mut stream).await;
     sleep(Duration::from_millis(400)).await;
     get(&proxy, &mut stream).await;
     let since = Instant::now();
-    let end = soon("the end", stream.read_to_end(&mut Vec::new())).await.expect("close_notify, and no reset");
+    let end = wait_for("the end", stream.read_to_end(&mut Vec::new())).await.expect("close_notify, and no reset");
     assert_eq!(end, 0);
     assert!(since.elapsed() > Duration::from_millis(1400), "after {:?}", since.elapsed());
     proxy.finish().await;
@@ -80,8 +81,8 @@ async fn a_connection_is_closed_after_keep_alive_in_order() {
 
 #[tokio::test]
 async fn a_websocket_opens_on_a_connection_that_was_parked() {
-    let (app, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let (app, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;
     let refused = proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/ws?x").replace("13", "12")).as_bytes()).await;
     assert_eq!(refused.status, 426, "{refused:?}");
@@ -91,13 +92,13 @@ async fn a_websocket_opens_on_a_connection_that_was_parked() {
     bytes.extend(Frame::client(FIN | BINARY, vec![7; 20_000]).bytes());
     let answer = proxy.ask(&mut stream, &bytes).await;
     assert_eq!(answer.status, 101, "{answer:?}");
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
-    let frame = soon("the frame", Frame::read(&mut app)).await.expect("a frame");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
+    let frame = wait_for("the frame", Frame::read(&mut app)).await.expect("a frame");
     assert_eq!(frame.payload, vec![7; 20_000]);
     proxy.finish().await;
 }
 
-/// Anonymous resident memory in KiB (proc(5)).
+/// Returns the anonymous resident memory in KiB (proc(5)).
 fn memory_kib(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("every process has some");
@@ -107,9 +108,9 @@ fn memory_kib(proxy: &Proxy) -> usize {
 #[tokio::test]
 async fn a_connection_that_is_kept_holds_no_buffers() {
     const MORE: usize = 600;
-    crate::support::files::raise_the_limit_of_open_files(4096);
+    pulsegate_test_kit::open_files::raise_open_file_limit(4096);
     let app = keeping().await;
-    let proxy = Proxy::start(Config::to(&app.url).listen("workers = 1")).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).listen("workers = 1")).await;
     let mut kept = Vec::new();
     let mut before = 0;
     for at in 0..2 * MORE {
@@ -127,7 +128,7 @@ async fn a_connection_that_is_kept_holds_no_buffers() {
     assert!(each < KIB_EACH, "{each} KiB for each connection that is kept");
     for stream in &mut kept[MORE - 3..] {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is open");
-        assert_eq!(soon("an answer", Answer::read(stream)).await.expect("an answer").status, 200);
+        assert_eq!(wait_for("an answer", Response::read(stream)).await.expect("an answer").status, 200);
     }
     drop(kept);
     proxy.finish().await;

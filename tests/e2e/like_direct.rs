@@ -1,5 +1,5 @@
-//! An Express app answers through the proxy as it does directly: the same requests go both ways, and what comes back is
-//! compared byte for byte, but for the differences that are listed here. With the proxy HTTP/1.1 is spoken, and HTTP/2.
+//! An Express app answers through the proxy as it does directly: the same requests go both ways, and the answers are
+//! compared byte for byte, but for the differences that are listed here. The proxy is used over HTTP/1.1 and HTTP/2.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,21 +8,22 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::SendStream;
 use http::{HeaderMap, StatusCode};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::frames::noise;
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::frames::noise;
 
-/// Fields that are about one connection (RFC 9110 §7.6.1), and the time.
+/// Fields of one connection (RFC 9110 §7.6.1), and the time.
 const MAY_DIFFER: [&str; 4] = ["connection", "keep-alive", "transfer-encoding", "date"];
 
-/// What is spoken with the proxy.
+/// The protocol towards the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Via {
     Http1,
@@ -48,34 +49,34 @@ both!(
     uploads_arrive_whole,
     the_corners_of_http_are_the_same,
     what_differs_is_what_is_documented,
-    an_app_that_trusts_its_proxy_learns_the_client_through_another_one,
+    an_app_that_trusts_its_proxy_gets_the_client_through_another_one,
 );
 
-/// One app that is asked directly, and another run of it that is asked through the proxy.
+/// One app that gets requests directly, and another run of it that gets them through the proxy.
 struct Pair {
     via: Via,
-    direct: App,
-    _behind: App,
+    direct: NodeApp,
+    _behind: NodeApp,
     proxy: Proxy,
 }
 
 impl Pair {
     async fn start(via: Via) -> Self {
-        let direct = App::start("express", "whole.js", &[]).await;
-        let behind = App::start("express", "whole.js", &[]).await;
-        let proxy = Proxy::start(Config::to(&behind.url)).await;
+        let direct = NodeApp::start("express", "whole.js", &[]).await;
+        let behind = NodeApp::start("express", "whole.js", &[]).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &behind.url)).await;
         Self { via, direct, _behind: behind, proxy }
     }
 
-    /// What comes of `request` directly, and through the proxy.
+    /// Returns the answers to `request`, directly and through the proxy.
     async fn ask(&self, request: &Request) -> [Reply; 2] {
         let address = self.direct.url.strip_prefix("http://").expect("the app listens on TCP");
         let tcp = TcpStream::connect(address).await.expect("the app listens");
-        let direct = soon("the app's answer", reply(tcp, &request.bytes())).await;
+        let direct = wait_for("the app's answer", reply(tcp, &request.bytes())).await;
         [direct, self.via.ask(&self.proxy, request).await]
     }
 
-    /// As [`Self::ask`], when both are to be the same; returns it.
+    /// As [`Self::ask`], when both must be the same; returns that answer.
     async fn agree(&self, request: &Request) -> Reply {
         let [direct, proxied] = self.ask(request).await;
         let what = &request.what;
@@ -96,11 +97,11 @@ impl Via {
                 Self::Http2 => reply_by_http2(proxy, request).await,
             }
         };
-        soon("the answer through the proxy", answer).await
+        wait_for("the answer through the proxy", answer).await
     }
 }
 
-/// A request. Its connection is for it alone.
+/// A request on a connection of its own.
 struct Request {
     what: String,
     line: String,
@@ -127,7 +128,7 @@ impl Request {
         self.fields.iter().any(|field| field.starts_with("Transfer-Encoding"))
     }
 
-    /// As HTTP/1.1 has it.
+    /// Returns the request as HTTP/1.1 encodes it.
     fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n", self.line);
         for field in &self.fields {
@@ -139,7 +140,7 @@ impl Request {
         [head.as_bytes(), b"\r\n", &self.body].concat()
     }
 
-    /// As HTTP/2 has it: the head, the body, and its trailers.
+    /// Returns the request as HTTP/2 encodes it: the head, the body, and its trailers.
     fn streamed(&self) -> (http::Request<()>, Vec<u8>, HeaderMap) {
         let (method, target) = self.line.split_once(' ').expect("a method and a target");
         // A fragment never leaves a client of HTTP/2.
@@ -179,7 +180,7 @@ struct Reply {
 }
 
 impl Reply {
-    /// Those that must not differ.
+    /// Returns the fields that must not differ.
     fn fields(&self) -> BTreeMap<&str, &[String]> {
         let fields = self.fields.iter().filter(|(name, _)| !MAY_DIFFER.contains(&&***name));
         fields.map(|(name, values)| (&**name, &**values)).collect()
@@ -248,7 +249,7 @@ async fn upload(mut stream: SendStream<Bytes>, mut body: Bytes, trailers: Header
     if trailers.is_empty() { Some(()) } else { stream.send_trailers(trailers).ok() }
 }
 
-/// As HTTP/1.1 would say it.
+/// Returns the status line of HTTP/1.1.
 fn status_line(status: StatusCode) -> String {
     format!("HTTP/1.1 {} {}", status.as_u16(), status.canonical_reason().expect("a usual status"))
 }
@@ -296,7 +297,7 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
     Some(Reply { interim, status, fields, body, trailers })
 }
 
-/// A body without its transfer coding, and its trailers in lower case.
+/// Returns a body without its transfer coding, and its trailers in lower case.
 fn unchunked(rest: &mut &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
     let (mut body, mut trailers) = (Vec::new(), Vec::new());
     loop {
@@ -316,7 +317,7 @@ fn unchunked(rest: &mut &[u8]) -> Option<(Vec<u8>, Vec<String>)> {
     }
 }
 
-/// What stands before the next `end`, which is taken as well.
+/// Returns the bytes before the next `end`, and consumes both.
 fn until<'a>(rest: &mut &'a [u8], end: &[u8]) -> Option<&'a [u8]> {
     let at = rest.windows(end.len()).position(|window| window == end)?;
     let taken = &rest[..at];
@@ -368,7 +369,7 @@ async fn a_session_lasts_and_its_cookie_is_secure(via: Via) {
     pair.agree(&Request::get("/me", &[])).await;
     let form = "Content-Type: application/x-www-form-urlencoded";
     let [direct, proxied] = pair.ask(&Request::new("POST /login", &[form], b"user=jo%C3%A9")).await;
-    // The app knows that its client uses TLS: the one difference in an answer that the proxy makes by intent.
+    // The app receives the fact that its client uses TLS: the one difference that the proxy makes by intent.
     assert_eq!(proxied.status, "HTTP/1.1 303 See Other");
     assert_eq!(proxied.field("location"), direct.field("location"));
     let cookie = direct.field("set-cookie");
@@ -382,8 +383,8 @@ async fn a_session_lasts_and_its_cookie_is_secure(via: Via) {
     }
     let gone = pair.agree(&Request::new("POST /logout", &[&cookie], &[])).await;
     assert_eq!(gone.status, "HTTP/1.1 204 No Content");
-    let stranger = pair.agree(&Request::get("/me", &[&cookie])).await;
-    assert_eq!(stranger.status, "HTTP/1.1 401 Unauthorized");
+    let anonymous = pair.agree(&Request::get("/me", &[&cookie])).await;
+    assert_eq!(anonymous.status, "HTTP/1.1 401 Unauthorized");
     pair.proxy.finish().await;
 }
 
@@ -454,17 +455,17 @@ async fn the_corners_of_http_are_the_same(via: Via) {
 
 async fn what_differs_is_what_is_documented(via: Via) {
     let pair = Pair::start(via).await;
-    // Early hints, as all interim answers but its own 100, end at the proxy where HTTP/1.1 is spoken.
+    // Early hints, as all interim answers but the proxy's own 100, end at the proxy with HTTP/1.1.
     let [direct, proxied] = pair.ask(&Request::get("/hints", &[])).await;
     let hints = vec!["HTTP/1.1 103 Early Hints".to_owned()];
     let heard = if via == Via::Http2 { hints.clone() } else { Vec::new() };
     assert_eq!((direct.interim, proxied.interim), (hints, heard));
     assert_eq!((direct.status, direct.body), (proxied.status, proxied.body));
-    // Trailers are for clients that say so, where HTTP/1.1 is spoken.
+    // With HTTP/1.1, trailers are for clients that announce support for them.
     let [direct, proxied] = pair.ask(&Request::get("/trailers", &[])).await;
     assert_eq!((direct.trailers.len(), proxied.trailers.len()), (1, usize::from(via == Via::Http2)));
     assert_eq!(direct.body, proxied.body);
-    // The app hears that its client uses TLS.
+    // The app receives the fact that its client uses TLS.
     let [direct, proxied] = pair.ask(&Request::get("/away", &[])).await;
     assert_eq!(direct.field("location"), "http://app.example/who");
     assert_eq!(proxied.field("location"), "https://app.example/who");
@@ -477,8 +478,8 @@ async fn what_differs_is_what_is_documented(via: Via) {
     pair.proxy.finish().await;
 }
 
-async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via: Via) {
-    let app = App::start("express", "whole.js", &[]).await;
+async fn an_app_that_trusts_its_proxy_gets_the_client_through_another_one(via: Via) {
+    let app = NodeApp::start("express", "whole.js", &[]).await;
     let claims =
         ["X-Forwarded-For: 6.6.6.6, 198.51.100.1", "X-Forwarded-Host: shop.example", "X-Request-Id: from-afar"];
     for (trusted, ip, hostname, logged) in [
@@ -486,7 +487,7 @@ async fn an_app_that_trusts_its_proxy_learns_the_client_through_another_one(via:
         ("[\"10.0.0.0/8\"]", "127.0.0.1", "app.example", "127.0.0.1"),
     ] {
         let forwarded = format!("[forwarded]\ntrusted_proxies = {trusted}\nrfc7239 = true\n");
-        let proxy = Proxy::start(Config::to(&app.url).with(&forwarded)).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&forwarded)).await;
         let request = Request::get("/who", &claims);
         let who = via.ask(&proxy, &request).await.json();
         assert_eq!((&who["ip"], &who["hostname"]), (&ip.into(), &hostname.into()), "{who}");

@@ -1,4 +1,4 @@
-//! The ports: who is let in, what it costs to be flooded, and the way from http to https.
+//! The ports: the limits on connections, the cost of a flood, and the redirect from http to https.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -6,34 +6,36 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::client::Neighbour;
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// Where it listens for plain HTTP.
+/// Returns the address of its plain HTTP port.
 pub(crate) fn redirect_address(proxy: &Proxy) -> SocketAddr {
     let listening = proxy.logged("listening");
     let address = listening.first().and_then(|line| line["redirect"].as_str()).and_then(|text| text.parse().ok());
     address.unwrap_or_else(|| panic!("no redirect in {listening:?}"))
 }
 
-/// A beginning of TLS that makes work, and then nothing more.
+/// The beginning of a TLS handshake, of the kind that makes work, and nothing behind it.
 const HALF: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
 
-/// What the kernel counts for the process, in KiB.
+/// Returns the resident memory that the kernel counts for the process, in KiB.
 fn resident(proxy: &Proxy) -> u64 {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// The longest of some echoes.
+/// Returns the time of the slowest of 50 echoes.
 async fn slowest_echo(neighbour: &Neighbour) -> Duration {
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
@@ -45,12 +47,13 @@ async fn slowest_echo(neighbour: &Neighbour) -> Duration {
 }
 
 #[tokio::test]
-async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
+async fn half_open_handshakes_take_little_memory_and_delay_no_other_client() {
     const FLOOD: usize = 1_000;
-    /// KiB for each, of the task, the library's state and what was read; a served connection takes far more.
+    /// KiB for each: the task, the library's state and the bytes that were read; a served connection takes far more.
     const EACH: u64 = 8;
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"10s\"\n")).await;
+    let _turn = busy_turn().await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"10s\"\n")).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let connections = proxy.connections();
     let before = resident(&proxy);
@@ -62,12 +65,12 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
     }
     let held = || proxy.connections();
     // A health check may have been counted before.
-    crate::support::deadline::settles("all are held", held, |count| *count >= FLOOD).await;
+    pulsegate_test_kit::wait::wait_until("all are held", held, |count| *count >= FLOOD).await;
     let slowest = slowest_echo(&neighbour).await;
     let each = resident(&proxy).saturating_sub(before) / FLOOD as u64;
     assert!(each <= EACH, "{each} KiB for each of {FLOOD} half-open handshakes");
     assert!(slowest < Duration::from_secs(1), "an echo took {slowest:?} while {FLOOD} handshakes hung");
-    // The deadline lets go of them.
+    // The deadline closes them.
     proxy.releases(connections).await;
     neighbour.echoes().await;
     drop(flood);
@@ -76,9 +79,9 @@ async fn half_open_handshakes_take_little_memory_and_nobody_elses_time() {
 
 #[tokio::test]
 async fn one_address_that_opens_everything_is_bounded() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let limits = "[limits]\nconnections = 40\nconnections_per_ip = 20\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(limits)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(limits)).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let mut ends = FuturesUnordered::new();
     for _ in 0..100 {
@@ -86,35 +89,35 @@ async fn one_address_that_opens_everything_is_bounded() {
         let connected = TcpStream::connect(proxy.address).await;
         ends.push(async move { connected?.read_u8().await });
     }
-    // Nothing comes to those who are let in: TLS waits for the client.
+    // The admitted connections receive nothing: TLS waits for the client.
     for _ in 0..81 {
-        let end = soon("one more is refused", ends.next()).await.expect("one of them");
+        let end = wait_for("one more is refused", ends.next()).await.expect("one of them");
         assert_eq!(end.expect_err("no orderly end").kind(), ErrorKind::ConnectionReset);
     }
     assert!(ends.next().now_or_never().is_none(), "20 with the neighbour");
-    let told =
-        |line: &Line| line.json["message"] == "connection.refused" && line.json["reason"] == "connections_per_ip";
-    proxy.line("the refusals", told).await;
-    assert!(proxy.count(told) <= 2, "told seldom:\n{}", proxy.transcript());
+    let is_refusal =
+        |line: &OutputLine| line.json["message"] == "connection.refused" && line.json["reason"] == "connections_per_ip";
+    proxy.line("the refusals", is_refusal).await;
+    assert!(proxy.count(is_refusal) <= 2, "at most two lines:\n{}", proxy.transcript());
     assert!(slowest_echo(&neighbour).await < Duration::from_secs(1));
     drop(ends);
     proxy.finish().await;
 }
 
-/// A proxy with a plain port in front of nothing: whoever comes there never reaches an app.
+/// Starts a proxy with a plain port and no app: a request to that port never reaches one.
 async fn redirecting(limits: &str) -> (Proxy, SocketAddr) {
-    let config = Config::to("http://127.0.0.1:9").listen("redirect = \"127.0.0.1:0\"").with(limits);
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").listen("redirect = \"127.0.0.1:0\"").with(limits);
     let proxy = Proxy::start(config).await;
     let address = redirect_address(&proxy);
     (proxy, address)
 }
 
-async fn ask(address: SocketAddr, request: &str) -> (Answer, Vec<u8>) {
-    let mut tcp = soon("connect", TcpStream::connect(address)).await.expect("it listens");
+async fn ask(address: SocketAddr, request: &str) -> (Response, Vec<u8>) {
+    let mut tcp = wait_for("connect", TcpStream::connect(address)).await.expect("it listens");
     tcp.write_all(request.as_bytes()).await.expect("the kernel takes it");
-    let answer = soon("the answer", Answer::read(&mut tcp)).await.expect("an answer");
+    let answer = wait_for("the answer", Response::read(&mut tcp)).await.expect("an answer");
     let mut rest = Vec::new();
-    soon("the end", tcp.read_to_end(&mut rest)).await.expect("an orderly end");
+    wait_for("the end", tcp.read_to_end(&mut rest)).await.expect("an orderly end");
     (answer, rest)
 }
 
@@ -130,9 +133,9 @@ async fn plain_http_is_sent_to_https() {
             format!("GET /a HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", address.port()),
             format!("https://localhost:{port}/a"),
         ),
-        // Of a body that nobody reads the client need not die.
+        // A body that is not read must not end the connection of the client.
         (upload, "https://app.example/up".to_owned()),
-        // One request a connection: what follows is not answered.
+        // One request a connection: further ones are not answered.
         ("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), "https://a/1".to_owned()),
     ] {
         let (answer, rest) = ask(address, &request).await;
@@ -157,8 +160,8 @@ async fn what_is_no_request_is_refused_on_the_plain_port_too() {
     ] {
         let (answer, _) = ask(address, &request).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        let told = |line: &Line| line.json["message"] == "http.reject" && line.json["reason"] == reason;
-        proxy.line(reason, told).await;
+        let is_reject = |line: &OutputLine| line.json["message"] == "http.reject" && line.json["reason"] == reason;
+        proxy.line(reason, is_reject).await;
     }
     proxy.releases(connections).await;
     proxy.finish().await;
@@ -167,14 +170,14 @@ async fn what_is_no_request_is_refused_on_the_plain_port_too() {
 #[tokio::test]
 async fn the_plain_port_closes_with_the_other() {
     let (mut proxy, address) = redirecting("[limits]\nheader_read = \"5s\"\n").await;
-    // One who has not asked yet does not hold up the end.
+    // A connection without a request does not hold up the end.
     let mut idle = TcpStream::connect(address).await.expect("it listens");
     ask(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     proxy.terminate();
     let begun = Instant::now();
-    soon("the end", idle.read(&mut [0; 1])).await.unwrap_or_default();
+    wait_for("the end", idle.read(&mut [0; 1])).await.unwrap_or_default();
     let status = proxy.exit_within(Duration::from_secs(20)).await;
     assert_eq!(status.code(), Some(0), "{status}\n{}", proxy.transcript());
     assert!(begun.elapsed() < Duration::from_secs(5), "after {:?}", begun.elapsed());
-    TcpStream::connect(address).await.expect_err("nobody listens any more");
+    TcpStream::connect(address).await.expect_err("the port is closed");
 }

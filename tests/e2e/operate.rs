@@ -1,10 +1,12 @@
-//! The sections for those who run it.
+//! The sections for operators.
 
-use crate::support::proxy::{Config, Proxy};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+
+use crate::PULSEGATE;
 
 #[tokio::test]
 async fn a_proxy_with_every_key_of_operation_starts_and_ends_in_order() {
-    let config = Config::to("http://127.0.0.1:9")
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9")
         .drain("delay = \"0s\"")
         .drain("window = \"10ms\"")
         .drain("code = 1013")

@@ -1,14 +1,16 @@
-//! Whose pages may open WebSockets: a real browser tells the truth about its pages.
+//! The origins that may open WebSockets, with a real browser, which sends the true origin of its pages.
 
-use crate::support::browser::Browser;
-use crate::support::client::upgrade_head;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::client::upgrade_head;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+
+use crate::PULSEGATE;
 
 #[tokio::test]
 async fn a_page_of_the_same_host_gets_in() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[origins]\nallow = [\"same-host\"]\n")).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[origins]\nallow = [\"same-host\"]\n")).await;
     let browser = Browser::visit(&proxy.https("/?name=own"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
     app.event("open", |event| event["name"] == "own").await;
@@ -16,9 +18,10 @@ async fn a_page_of_the_same_host_gets_in() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_stays_out_and_the_app_hears_nothing_of_it() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[origins]\nallow = [\"https://app.example\"]\n")).await;
+async fn a_page_of_another_origin_is_refused_and_the_app_receives_nothing() {
+    let app = NodeApp::bare().await;
+    let proxy =
+        Proxy::start(Config::to(PULSEGATE, &app.url).with("[origins]\nallow = [\"https://app.example\"]\n")).await;
     let browser = Browser::visit(&proxy.https("/?name=strange"), &proxy.pki.ca).await;
     let close = browser.event("close", |_| true).await;
     assert_eq!(close["code"], 1006, "{close}");
@@ -44,8 +47,8 @@ path = \"/ws\"
 host = \"admin.example\"
 origins.allow = []
 ";
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(ROUTES)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(ROUTES)).await;
     for (host, origin, status) in [
         ("localhost", "https://localhost", 101),
         ("localhost", "https://a.shop.example", 403),

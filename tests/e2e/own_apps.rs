@@ -1,13 +1,16 @@
-//! Routes with apps of their own: what befalls one app is no matter of the other's.
+//! Routes with apps of their own: a failure of one app has no effect on the other.
 
-use crate::support::client::{Neighbour, close_of};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use pulsegate_test_kit::client::{Neighbour, close_of};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 
-/// A configuration that sends `/live/` to `live`, and everything else to `shop`; both are watched closely.
-fn config(shop: &App, live: &App) -> Config {
+use crate::PULSEGATE;
+
+/// Returns a configuration that sends `/live/` to `live`, and everything else to `shop`, with a short liveness check of
+/// both.
+fn config(shop: &NodeApp, live: &NodeApp) -> Config {
     let route = format!("[[route]]\npath = \"/live/\"\nupstream = \"{}\"\n", live.url);
-    Config::to(&shop.url)
+    Config::to(PULSEGATE, &shop.url)
         .upstream("interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"")
         .with("[heartbeat]\nmode = \"off\"\n")
         .with(&route)
@@ -15,7 +18,7 @@ fn config(shop: &App, live: &App) -> Config {
 
 #[tokio::test]
 async fn each_app_gets_what_is_meant_for_it() {
-    let (shop, live) = (App::bare().await, App::bare().await);
+    let (shop, live) = (NodeApp::bare().await, NodeApp::bare().await);
     let proxy = Proxy::start(config(&shop, &live)).await;
     let sessions = [("/live/ws?name=here", &live, &shop), ("/ws?name=there", &shop, &live)];
     for (path, own, other) in sessions {
@@ -28,7 +31,7 @@ async fn each_app_gets_what_is_meant_for_it() {
         own.close_of(name).await;
     }
     let mut stream = proxy.tls().await;
-    // A path that one reader takes for the one app and another for the other reaches neither.
+    // A path that parsers disagree about, so that it may belong to either app, reaches neither.
     for path in ["/live/../request", "/public/..//live/x"] {
         proxy.ask(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await;
         let access = proxy.line("its http.access", |line| line.json["url.path"] == path).await.json;
@@ -44,7 +47,7 @@ async fn each_app_gets_what_is_meant_for_it() {
 
 #[tokio::test]
 async fn an_app_that_hangs_takes_its_own_sessions_with_it_and_no_others() {
-    let (shop, live) = (App::bare().await, App::bare().await);
+    let (shop, live) = (NodeApp::bare().await, NodeApp::bare().await);
     let proxy = Proxy::start(config(&shop, &live)).await;
     let elsewhere = Neighbour::join(&proxy, "/ws").await;
     let mut hung = proxy.websocket("/live/ws").await;

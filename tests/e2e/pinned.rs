@@ -1,9 +1,15 @@
-//! An app behind TLS whose certificate nothing but its key speaks for, and `pulsegate check --connect`.
+//! An app behind TLS whose certificate is trusted by its key alone, and `pulsegate check --connect`.
 
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use pulsegate_test_kit::client::upgrade_head;
+use pulsegate_test_kit::fake_app::RequestHead;
+use pulsegate_test_kit::http1::read_head;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, PublicKeyData, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -14,12 +20,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::client::upgrade_head;
-use crate::support::deadline::soon;
-use crate::support::fake::Request;
-use crate::support::plain::read_head;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Answers every request over TLS, with a certificate that is signed by itself, is an authority's, is for another name and
 /// has expired.
@@ -54,10 +55,10 @@ impl SelfSigned {
             while let Ok((tcp, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // A client that does not trust the certificate leaves here.
+                    // A client that does not trust the certificate closes here.
                     let Ok(mut stream) = acceptor.accept(tcp).await else { return };
                     while let Some(head) = read_head(&mut stream).await {
-                        let request = Request { head };
+                        let request = RequestHead { head };
                         let answer = match request.header("upgrade") {
                             Some(_) => request.accept(),
                             None => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(),
@@ -79,10 +80,10 @@ impl Drop for SelfSigned {
     }
 }
 
-/// A pin of no key at all.
+/// A pin that matches no key.
 const OTHER: &str = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-/// `pulsegate check` of a configuration with `upstream` as its section of that name.
+/// Runs `pulsegate check` on a configuration with `upstream` as its section of that name.
 async fn check(upstream: &str, arguments: &[&str]) -> (Option<i32>, String) {
     check_with(upstream, "", arguments).await
 }
@@ -90,25 +91,26 @@ async fn check(upstream: &str, arguments: &[&str]) -> (Option<i32>, String) {
 /// As [`check`], with more sections.
 async fn check_with(upstream: &str, sections: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let dir = tempfile::TempDir::with_prefix("pulsegate-").expect("make a temporary directory");
-    let pki = crate::support::pki::Pki::make(dir.path());
+    let pki = pulsegate_test_kit::pki::Pki::make(dir.path());
     let file = dir.path().join("proxy.toml");
     let (certificate, key) = (pki.certificate.display(), pki.private_key.display());
     let text = format!(
         "[tls]\ncertificate = \"{certificate}\"\nprivate_key = \"{key}\"\n[upstream]\n{upstream}\n{sections}\n"
     );
     std::fs::write(&file, text).expect("write the configuration");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+    let mut command = Command::new(PULSEGATE);
     command.arg("check").arg("-c").arg(&file).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let Output { status, stdout, stderr } = soon("the end of the check", command.output()).await.expect("it starts");
+    let Output { status, stdout, stderr } =
+        wait_for("the end of the check", command.output()).await.expect("it starts");
     assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
     (status.code(), String::from_utf8(stdout).expect("UTF-8"))
 }
 
 #[tokio::test]
-async fn a_pinned_key_is_trusted_whatever_its_certificate_says() {
+async fn a_pinned_key_is_trusted_with_any_certificate() {
     let app = SelfSigned::start().await;
     for pin in [format!("\"{}\"", app.pin), format!("[\"{OTHER}\", \"{}\"]", app.pin)] {
-        let config = Config::to(&app.url).upstream(&format!("tls = {{ pin = {pin} }}"));
+        let config = Config::to(PULSEGATE, &app.url).upstream(&format!("tls = {{ pin = {pin} }}"));
         let proxy = Proxy::start(config).await;
         let mut stream = proxy.tls().await;
         let answer = proxy.ask(&mut stream, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -123,7 +125,7 @@ async fn a_pinned_key_is_trusted_whatever_its_certificate_says() {
 #[tokio::test]
 async fn another_key_is_a_502_and_the_log_names_the_pin_that_was_seen() {
     let app = SelfSigned::start().await;
-    let config = Config::to(&app.url)
+    let config = Config::to(PULSEGATE, &app.url)
         .upstream(&format!("tls = {{ pin = \"{OTHER}\" }}"))
         .upstream("interval = \"200ms\"\ntimeout = \"200ms\"");
     let proxy = Proxy::start(config).await;
@@ -131,7 +133,7 @@ async fn another_key_is_a_502_and_the_log_names_the_pin_that_was_seen() {
     let answer = proxy.ask(&mut stream, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!((answer.status, &*answer.body), (502, "502 Bad Gateway: upstream_tls\n"), "{answer:?}");
     let seen = format!("its certificate has the key {}, which is not pinned", app.pin);
-    let tells = |line: &Line| {
+    let tells = |line: &OutputLine| {
         line.json["message"] == "upstream.unresponsive"
             && line.json["error"].as_str().is_some_and(|cause| cause.contains(&seen))
     };
@@ -164,7 +166,7 @@ async fn a_check_that_connects_prints_the_pin_to_use() {
 }
 
 #[tokio::test]
-async fn a_check_that_connects_tells_cause_and_remedy_of_every_app() {
+async fn a_check_that_connects_prints_cause_and_remedy_for_every_app() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port of the system's choice");
     let address = listener.local_addr().expect("a bound socket has an address");
     drop(listener);

@@ -1,35 +1,36 @@
-//! The classic recipe turned round: the app's heartbeat code is deleted, the proxy speaks it, and the page that
-//! answers heartbeats is none the wiser.
+//! The classic recipe reversed: the heartbeat code of the app is deleted, the proxy sends the heartbeats, and the page
+//! that answers them is unchanged.
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::client::upgrade_head;
+use pulsegate_test_kit::node::{NodeApp, NodeClient};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::browser::Browser;
-use crate::support::client::upgrade_head;
-use crate::support::deadline::settles;
-use crate::support::node::{App, Client};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// A Node client that shares a busy machine may take a second to answer.
+/// The time limits allow for a Node client on a busy machine, which may take a second to answer.
 const SPOKEN: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"2s\"\n\
                       profile = { send = \"heartbeat\", expect = \"heartbeat\" }\n";
 /// `interval + timeout` of [`SPOKEN`].
 const BOUND: Duration = Duration::from_millis(2_400);
-/// What a busy machine may add to a bound.
+/// The delay that a busy machine may add to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_client_that_answers_heartbeats_lives_and_the_app_sees_none_of_it() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
-    let mut client = Client::connect(&proxy, "/ws?name=live", &["--answer"]).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN)).await;
+    let mut client = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
 
-    settles("many heartbeats", || client.events("beat").len(), |beats| *beats >= 12).await;
-    client.tell(&json!({ "send": "still here" })).await;
+    wait_until("many heartbeats", || client.events("beat").len(), |beats| *beats >= 12).await;
+    client.write_line(&json!({ "send": "still here" })).await;
     client.event("message", |event| event["data"] == "still here").await;
-    client.tell(&json!({ "close": [1000, "done"] })).await;
+    client.write_line(&json!({ "close": [1000, "done"] })).await;
 
     let close = app.close_of("live").await.json;
     assert_eq!((&close["code"], &close["reason"]), (&1000.into(), &"done".into()));
@@ -44,16 +45,16 @@ async fn a_client_that_answers_heartbeats_lives_and_the_app_sees_none_of_it() {
 
 #[tokio::test]
 async fn a_client_that_answers_pings_but_no_heartbeats_is_torn_down() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
-    let mut answering = Client::connect(&proxy, "/ws?name=answering", &["--answer"]).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN)).await;
+    let mut answering = NodeClient::connect(&proxy, "/ws?name=answering", &["--answer"]).await;
     let connections = proxy.connections();
-    let silent = Client::connect(&proxy, "/ws?name=silent", &[]).await;
+    let silent = NodeClient::connect(&proxy, "/ws?name=silent", &[]).await;
     let opened = Instant::now();
 
     let close = app.close_of("silent").await;
     let took = close.at - opened;
-    assert!(took < BOUND + SLACK, "the app heard of it only after {took:?}");
+    assert!(took < BOUND + SLACK, "the app got the Close only after {took:?}");
     let close = close.json;
     assert_eq!((&close["code"], &close["reason"]), (&4408.into(), &"heartbeat timeout".into()));
     assert_eq!(close["payload"], 0, "{close}");
@@ -68,7 +69,7 @@ async fn a_client_that_answers_pings_but_no_heartbeats_is_torn_down() {
     assert_eq!(line["missed"], 1, "{line}");
     proxy.releases(connections).await;
 
-    answering.tell(&json!({ "send": "still here" })).await;
+    answering.write_line(&json!({ "send": "still here" })).await;
     answering.event("message", |event| event["data"] == "still here").await;
     assert_eq!(app.events("close").len(), 1, "{}", app.transcript());
     proxy.finish().await;
@@ -76,14 +77,14 @@ async fn a_client_that_answers_pings_but_no_heartbeats_is_torn_down() {
 
 #[tokio::test]
 async fn the_page_of_the_recipe_lives_on_as_it_is() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN)).await;
     let mut browser = Browser::visit(&proxy.https("/answering?name=page"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
     sleep(BOUND * 3).await;
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
-    browser.tell(&json!({ "read": "#log li" })).await;
+    browser.write_line(&json!({ "read": "#log li" })).await;
     assert_eq!(browser.event("read", |_| true).await["lines"], json!(["open", "message"]));
 
     proxy.terminate();
@@ -94,19 +95,19 @@ async fn the_page_of_the_recipe_lives_on_as_it_is() {
 #[tokio::test]
 async fn s45_the_apps_own_heartbeat_goes_on_beside_the_proxys() {
     const EVERY: Duration = Duration::from_millis(1_000);
-    let app = App::classic(1_000, 5_000).await;
-    let proxy = Proxy::start(Config::to(&app.url).with(&SPOKEN.replace("400ms", "150ms"))).await;
-    let mut client = Client::connect(&proxy, "/ws?name=live", &["--answer"]).await;
+    let app = NodeApp::classic(1_000, 5_000).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(&SPOKEN.replace("400ms", "150ms"))).await;
+    let mut client = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
 
     let answers = || app.count(|line| line.json["event"] == "answer");
-    settles("the app's own heartbeats are answered", answers, |answers| *answers >= 6).await;
-    client.tell(&json!({ "send": "still here" })).await;
+    wait_until("the app's own heartbeats are answered", answers, |answers| *answers >= 6).await;
+    client.write_line(&json!({ "send": "still here" })).await;
     client.event("message", |event| event["data"] == "still here").await;
-    client.tell(&json!({ "close": [1000, "done"] })).await;
+    client.write_line(&json!({ "close": [1000, "done"] })).await;
     let close = app.close_of("live").await;
     assert_eq!(close.json["code"], 1000, "{}", close.json);
 
-    // The app has heard no more answers than it has asked questions, give or take the one of the running second.
+    // The app has received no more answers than it has sent probes, give or take the one of the running second.
     let open = app.event_line("open", |event| event["name"] == "live").await;
     let asked = (close.at - open.at).as_millis() / EVERY.as_millis();
     let answered = answers();
@@ -120,21 +121,21 @@ async fn s45_the_apps_own_heartbeat_goes_on_beside_the_proxys() {
 #[tokio::test]
 async fn s47_compression_is_not_agreed_where_messages_must_be_read() {
     const SIZE: u64 = 1_000_000;
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let answer = "[[route]]\npath = \"/deflate/answer\"\n[route.heartbeat]\nmode = \"answer\"\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(SPOKEN).with(answer)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(SPOKEN).with(answer)).await;
 
     // The app would compress on this path, and the client offers it.
-    let mut client = Client::connect(&proxy, "/deflate?name=offering", &["--deflate", "--answer"]).await;
+    let mut client = NodeClient::connect(&proxy, "/deflate?name=offering", &["--deflate", "--answer"]).await;
     assert_eq!(client.event("open", |_| true).await["extensions"], "");
     let open = app.event("open", |event| event["name"] == "offering").await;
     assert_eq!(open["extensions"], "", "{open}");
     assert!(open["headers"].get("sec-websocket-extensions").is_none(), "the offer reached the app: {open}");
-    client.tell(&json!({ "fill": SIZE })).await;
+    client.write_line(&json!({ "fill": SIZE })).await;
     let echo = client.event("echo", |_| true).await;
     assert_eq!((&echo["same"], &echo["size"]), (&true.into(), &SIZE.into()), "{echo}");
     assert!(echo["wire"].as_u64().is_some_and(|wire| wire > SIZE), "{echo}");
-    settles("heartbeats", || client.events("beat").len(), |beats| *beats >= 3).await;
+    wait_until("heartbeats", || client.events("beat").len(), |beats| *beats >= 3).await;
 
     for path in ["/deflate?name=app", "/deflate/answer?name=answer"] {
         let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits, x-other\r\n\
@@ -143,8 +144,8 @@ async fn s47_compression_is_not_agreed_where_messages_must_be_read() {
         let answer = proxy.ask(&mut stream, format!("{}{offer}", upgrade_head(path)).as_bytes()).await;
         assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, None), "{answer:?}");
     }
-    let _unasking = Client::connect(&proxy, "/deflate?name=unasking", &[]).await;
-    settles("every ws.open", || proxy.logged("ws.open").len(), |count| *count == 4).await;
+    let _unasking = NodeClient::connect(&proxy, "/deflate?name=unasking", &[]).await;
+    wait_until("every ws.open", || proxy.logged("ws.open").len(), |count| *count == 4).await;
     let said: Vec<Value> = proxy.logged("ws.open").iter().map(|line| line["heartbeat.extensions"].clone()).collect();
     assert_eq!(said, [json!("refused"), json!("refused"), json!("refused"), Value::Null], "{}", proxy.transcript());
     for name in ["app", "answer"] {

@@ -1,4 +1,4 @@
-//! The configuration changes while the proxy runs: what takes effect, what waits, and what is left alone.
+//! The configuration changes while the proxy runs: the settings that take effect, those that wait, and those that stay.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,6 +8,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of, echo, upgrade_head};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{Frame, TEXT};
+use pulsegate_test_kit::http1::read_head;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,15 +25,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{Neighbour, Tls, close_of, echo, upgrade_head};
-use crate::support::deadline::{PATIENCE, settles, soon};
-use crate::support::fake::Fake;
-use crate::support::frames::{Frame, TEXT};
-use crate::support::node::App;
-use crate::support::pki::Pki;
-use crate::support::plain::read_head;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// A folder as Kubernetes mounts a `ConfigMap` and a Secret: every file is a link through `..data`, which is
 /// swapped.
@@ -42,7 +43,7 @@ impl Mount {
         self.root.join(name)
     }
 
-    /// Makes these the files, all at once.
+    /// Replaces all files at once.
     pub(crate) fn swap(&mut self, files: &[(&str, &str)]) {
         self.versions += 1;
         let version = format!("..v{}", self.versions);
@@ -76,7 +77,7 @@ impl Pair {
         Self { certificate: read(&pki.certificate), private_key: read(&pki.private_key), pki }
     }
 
-    /// Its files are those in `mount`.
+    /// Returns the same authority with its files in `mount`.
     pub(crate) fn mounted(&self, mount: &Mount) -> Pki {
         let mut pki = self.pki.clone();
         pki.certificate = mount.path("tls.crt");
@@ -87,26 +88,26 @@ impl Pair {
 
 const PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-/// Whether a new client that trusts `pair`'s authority alone gets through the handshake.
+/// Returns whether the handshake of a new client succeeds that trusts `pair`'s authority alone.
 async fn shows(proxy: &Proxy, pair: &Pair) -> bool {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(pair.pki.client()).connect(name, proxy.tcp().await);
-    soon("the handshake or its failure", handshake).await.is_ok()
+    wait_for("the handshake or its failure", handshake).await.is_ok()
 }
 
-/// The proxy's next line about a reload that came to anything, after the first `seen`: the watch may look at what a
-/// signal has had loaded already.
+/// Returns the proxy's next line about a reload with an effect, after the first `seen`: the file watch may see what a
+/// signal has loaded already.
 pub(crate) async fn reload_after(proxy: &Proxy, seen: usize) -> Value {
-    let is_one = |line: &Line| match line.json["message"].as_str() {
+    let is_one = |line: &OutputLine| match line.json["message"].as_str() {
         Some("config.reloaded") => line.json["result"] != "unchanged",
         message => message == Some("config.reload_failed"),
     };
-    settles("another reload", || proxy.count(is_one), |count| *count > seen).await;
+    wait_until("another reload", || proxy.count(is_one), |count| *count > seen).await;
     let lines = proxy.lines().into_iter().filter(is_one).map(|line| line.json);
     lines.into_iter().nth(seen).expect("it was counted")
 }
 
-/// As [`Proxy::start`], and where its configuration is and what it says.
+/// As [`Proxy::start`]; also returns the path and the text of the configuration.
 pub(crate) async fn start(config: &Config) -> (Proxy, PathBuf, String) {
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let pki = Pki::make(dir.path());
@@ -117,24 +118,24 @@ pub(crate) async fn start(config: &Config) -> (Proxy, PathBuf, String) {
     (proxy, file, text)
 }
 
-/// Asks for `path` on a connection that is kept, and gives the status and the body.
+/// Requests `path` on a kept connection; returns the status and the body.
 async fn get(proxy: &Proxy, stream: &mut Tls, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = proxy.ask(stream, request.as_bytes()).await;
     (answer.status, answer.body)
 }
 
-/// An app that answers every plain request with `name` and keeps the connection; when one is closed, it tells.
-async fn named(name: &'static str) -> (Fake, mpsc::UnboundedReceiver<Instant>) {
+/// Starts an app that answers every plain request with `name`, keeps the connection, and reports the close of one.
+async fn named(name: &'static str) -> (FakeApp, mpsc::UnboundedReceiver<Instant>) {
     let (ends, ended) = mpsc::unbounded_channel();
-    let app = Fake::start(move |_, mut stream| {
+    let app = FakeApp::start(move |_, mut stream| {
         let ends = ends.clone();
         async move {
             loop {
                 let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
                 let is_open = stream.write_all(answer.as_bytes()).await.is_ok();
                 if !is_open || read_head(&mut stream).await.is_none() {
-                    // A test that is over listens no more.
+                    // A finished test receives no more.
                     let _ = ends.send(Instant::now());
                     return;
                 }
@@ -147,12 +148,12 @@ async fn named(name: &'static str) -> (Fake, mpsc::UnboundedReceiver<Instant>) {
 
 #[tokio::test]
 async fn swaps_of_a_mounted_folder_are_followed_every_time() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let dir = TempDir::with_prefix("pulsegate-").expect("a folder");
     let mut mount = Mount::new(dir.path());
     let first = Pair::make();
     let pki = first.mounted(&mount);
-    let config = Config::to(&app.url);
+    let config = Config::to(PULSEGATE, &app.url);
     let text =
         |interval: u32| config.clone().with(&format!("[heartbeat]\ninterval = \"{interval}s\"")).toml(PORT, &pki);
     let files = |pair: &Pair, interval: u32| {
@@ -170,9 +171,9 @@ async fn swaps_of_a_mounted_folder_are_followed_every_time() {
     for turn in 0..4 {
         let next = Pair::make();
         swap(&next, 20 + turn);
-        let told = reload_after(&proxy, turn as usize).await;
-        assert_eq!((&told["result"], &told["trigger"]), (&"applied".into(), &"file".into()), "{told}");
-        assert_eq!(told["generation"], turn + 2, "{told}");
+        let report = reload_after(&proxy, turn as usize).await;
+        assert_eq!((&report["result"], &report["trigger"]), (&"applied".into(), &"file".into()), "{report}");
+        assert_eq!(report["generation"], turn + 2, "{report}");
         assert!(shows(&proxy, &next).await, "a new handshake gets the new certificate");
         assert!(!shows(&proxy, &last).await, "and not the old one");
         neighbour.echoes().await;
@@ -183,22 +184,22 @@ async fn swaps_of_a_mounted_folder_are_followed_every_time() {
 
 #[tokio::test]
 async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
-    let app = App::bare().await;
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let port = proxy.address.port();
     let changed = text.replace("127.0.0.1:0", "127.0.0.1:1").replace("level = \"info\"", "level = \"debug\"");
     fs::write(&file, changed.replace("\"json\"", "\"human\"")).expect("write");
-    let told = reload_after(&proxy, 0).await;
-    assert_eq!((&told["result"], &told["generation"]), (&"partial".into(), &2.into()), "{told}");
-    assert_eq!(told["requires_restart"], "listen.address, log.format", "{told}");
-    // It is where it was, and writes as it did, only more.
+    let report = reload_after(&proxy, 0).await;
+    assert_eq!((&report["result"], &report["generation"]), (&"partial".into(), &2.into()), "{report}");
+    assert_eq!(report["requires_restart"], "listen.address, log.format", "{report}");
+    // The port and the format of the log are unchanged; the new level is in force.
     assert_eq!(proxy.address.port(), port);
     drop(proxy.tcp().await);
     proxy.line("a line of level debug", |line| line.json["level"] == "DEBUG").await;
     fs::write(&file, changed.replace("debug", "warn")).expect("write");
-    let told = reload_after(&proxy, 1).await;
-    assert_eq!((&told["requires_restart"], &told["generation"]), (&"listen.address".into(), &3.into()), "{told}");
-    // What this would log is too mild now.
+    let report = reload_after(&proxy, 1).await;
+    assert_eq!((&report["requires_restart"], &report["generation"]), (&"listen.address".into(), &3.into()), "{report}");
+    // The level of these lines is below the new one.
     drop(proxy.websocket("/ws").await);
     fs::write(&file, text.replace("level =", "levle =")).expect("write");
     assert_eq!(reload_after(&proxy, 2).await["message"], "config.reload_failed");
@@ -209,7 +210,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
 #[tokio::test]
 async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
     let ((one, _), (other, _)) = (named("one").await, named("other").await);
-    let (proxy, file, text) = start(&Config::to(&one.url)).await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &one.url)).await;
     let mut kept = proxy.tls().await;
     let mut streams = multiplexed(&proxy).await;
     assert_eq!(get(&proxy, &mut kept, "/new/x").await, (200, "one".into()));
@@ -243,11 +244,11 @@ async fn connections_that_are_kept_follow_new_routes_with_their_next_request() {
 #[tokio::test]
 async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     let ((old, mut ended), (new, _)) = (named("old").await, named("new").await);
-    let (proxy, file, text) = start(&Config::to(&old.url)).await;
-    // A client that is connected and says nothing more must not keep them.
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &old.url)).await;
+    // A client that is connected and sends nothing more must not keep them.
     let mut kept = proxy.tls().await;
     assert_eq!(get(&proxy, &mut kept, "/").await, (200, "old".into()));
-    // What is made of the same app by another configuration keeps its connections.
+    // Another configuration of the same app keeps its connections.
     fs::write(&file, format!("{text}\n[heartbeat]\ninterval = \"9s\"\n")).expect("write");
     proxy.hang_up();
     assert_eq!(reload_after(&proxy, 0).await["result"], "applied");
@@ -257,19 +258,19 @@ async fn an_app_that_is_replaced_loses_its_idle_connections_at_once() {
     fs::write(&file, text.replace(&old.url, &new.url)).expect("write");
     proxy.hang_up();
     let reloaded = proxy.line("it is applied", |line| line.json["generation"] == 3).await;
-    let closed = soon("the connection closes", ended.recv()).await.expect("the app runs");
-    // By itself it would be closed after four seconds.
+    let closed = wait_for("the connection closes", ended.recv()).await.expect("the app runs");
+    // Without the reload it would be closed after four seconds.
     let took = closed.saturating_duration_since(reloaded.at);
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_eq!(get(&proxy, &mut kept, "/").await, (200, "new".into()));
     proxy.finish().await;
 }
 
-/// One connection of HTTP/2.
+/// Opens one connection of HTTP/2.
 async fn multiplexed(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
-    let tls = soon("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
+    let tls = wait_for("the TLS handshake", handshake).await.expect("the proxy's certificate is trusted");
     let (sender, connection) = h2::client::handshake(tls).await.expect("the preface goes out");
     tokio::spawn(connection);
     sender
@@ -278,9 +279,9 @@ async fn multiplexed(proxy: &Proxy) -> h2::client::SendRequest<Bytes> {
 async fn streams_get(streams: &mut h2::client::SendRequest<Bytes>, path: &str) -> String {
     let request = http::Request::get(format!("https://localhost{path}")).body(()).expect("a request");
     let (answer, _) = streams.send_request(request, true).expect("a stream");
-    let mut body = soon("an answer", answer).await.expect("an answer").into_body();
+    let mut body = wait_for("an answer", answer).await.expect("an answer").into_body();
     let mut text = Vec::new();
-    while let Some(piece) = soon("the body", body.data()).await {
+    while let Some(piece) = wait_for("the body", body.data()).await {
         text.extend_from_slice(&piece.expect("a whole body"));
     }
     String::from_utf8(text).expect("UTF-8")
@@ -288,9 +289,9 @@ async fn streams_get(streams: &mut h2::client::SendRequest<Bytes>, path: &str) -
 
 #[tokio::test]
 async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let quick = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\n";
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     // Neither of the two ever answers a ping.
     let mut patient = proxy.upgraded("/ws?name=patient").await;
     fs::write(&file, format!("{text}\n{quick}")).expect("write");
@@ -300,17 +301,17 @@ async fn a_session_keeps_the_heartbeat_that_it_was_opened_with() {
     let opened = proxy.logged("ws.open");
     assert_eq!(opened.iter().map(|line| &line["config.generation"]).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(missed.json["conn_id"], opened[1]["conn_id"], "the one with the new heartbeat");
-    // The first one lives: its app hears it.
+    // The first one is open: its app receives the message.
     patient.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).await.expect("write");
-    let frame = soon("the echo", Frame::read(&mut patient)).await.expect("a frame");
+    let frame = wait_for("the echo", Frame::read(&mut patient)).await.expect("a frame");
     assert_eq!(frame.opcode(), TEXT, "{frame:?}");
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn origins_and_limits_hold_for_the_next_upgrade_and_drain_timers_for_the_end() {
-    let app = App::bare().await;
-    let (mut proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (mut proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let mut websocket = proxy.websocket("/ws").await;
     let from_elsewhere = format!("{}Origin: https://elsewhere.example\r\n\r\n", upgrade_head("/ws"));
     assert_eq!(proxy.ask(&mut proxy.tls().await, from_elsewhere.as_bytes()).await.status, 101);
@@ -332,20 +333,20 @@ async fn origins_and_limits_hold_for_the_next_upgrade_and_drain_timers_for_the_e
     assert_eq!(close_of(&mut websocket).await, (1013, "try again later".into()));
     let announced = proxy.line("the announcement", |line| line.json["window_s"].is_number()).await.json;
     assert_eq!(announced["window_s"], 1.0, "{announced}");
-    assert_eq!(proxy.exit_within(PATIENCE).await.code(), Some(0), "{}", proxy.transcript());
+    assert_eq!(proxy.exit_within(TIMEOUT).await.code(), Some(0), "{}", proxy.transcript());
 }
 
 #[tokio::test]
 async fn an_editor_that_renames_and_a_file_that_vanishes_for_a_moment_are_one_change() {
-    let app = App::bare().await;
-    let (proxy, file, text) = start(&Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let (proxy, file, text) = start(&Config::to(PULSEGATE, &app.url)).await;
     let edited = |n: u32| format!("{text}\n[heartbeat]\ninterval = \"{n}s\"\n");
     for turn in 0..3 {
-        // As vim does it, backup and all.
+        // The way vim saves a file, backup included.
         fs::rename(&file, file.with_extension("toml~")).expect("rename");
         fs::write(&file, edited(turn + 10)).expect("write");
-        let told = reload_after(&proxy, turn as usize).await;
-        assert_eq!((&told["result"], &told["trigger"]), (&"applied".into(), &"file".into()), "{told}");
+        let report = reload_after(&proxy, turn as usize).await;
+        assert_eq!((&report["result"], &report["trigger"]), (&"applied".into(), &"file".into()), "{report}");
     }
     let mut websocket = proxy.websocket("/ws").await;
     echo(&mut websocket, Message::text("still here")).await.expect("an echo");

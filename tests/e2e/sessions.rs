@@ -3,27 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_test_kit::client::echo;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::within;
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::echo;
-use crate::support::deadline::within;
-use crate::support::files::raise_the_limit_of_open_files;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 const SESSIONS: usize = 1_000;
 const ROUNDS: usize = 4;
-/// One runs out of patience only when nothing moves: all of them share two cores with the app and the proxy.
+/// Exceeded only when nothing moves: all sessions share two cores with the app and the proxy.
 const LIMIT: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn a_thousand_sessions_echo_random_sizes() {
+    let _turn = busy_turn().await;
     // Two for each session in the proxy.
-    raise_the_limit_of_open_files(4096);
-    let app = App::bare().await;
-    let proxy = Arc::new(Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"60s\"\n")).await);
+    raise_open_file_limit(4096);
+    let app = NodeApp::bare().await;
+    let proxy = Arc::new(Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"60s\"\n")).await);
     let all_open = Arc::new(Barrier::new(SESSIONS));
     let handshakes = Arc::new(Semaphore::new(64));
 
@@ -58,7 +61,7 @@ async fn a_thousand_sessions_echo_random_sizes() {
     Arc::into_inner(proxy).expect("all sessions are over").finish().await;
 }
 
-/// Mostly chat-sized, some large: the sizes of an ordinary app, with every header length among them.
+/// Returns a size: mostly that of a chat message, sometimes large, with every header length among them.
 fn size(random: &mut fastrand::Rng) -> usize {
     match random.u8(..4) {
         0 => random.usize(..126),

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::SinkExt;
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{close_of, echo, next_message, upgrade_head};
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,11 +19,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{close_of, echo, next_message, upgrade_head};
-use crate::support::deadline::{PATIENCE, settles, soon};
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Longer than [`LIMITS`] and [`RESPONSE`].
 const STOPPED: Duration = Duration::from_secs(3);
@@ -27,13 +28,13 @@ const LIMITS: &str = "[limits]\nhandshake = \"2s\"\nheader_read = \"2s\"\n";
 const RESPONSE: &str = "response_timeout = \"2s\"";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 
-/// An app that hands each request and its connection to the test.
-async fn app_in_hand() -> (Fake, mpsc::UnboundedReceiver<(Request, TcpStream)>) {
+/// Starts an app that hands each request and its connection to the test.
+async fn app_in_hand() -> (FakeApp, mpsc::UnboundedReceiver<(RequestHead, TcpStream)>) {
     let (sender, requests) = mpsc::unbounded_channel();
-    let fake = Fake::start(move |request, stream| {
+    let fake = FakeApp::start(move |request, stream| {
         let sender = sender.clone();
         async move {
-            // A test that is over takes no more.
+            // A finished test takes no more.
             let _ = sender.send((request, stream));
         }
     })
@@ -41,9 +42,9 @@ async fn app_in_hand() -> (Fake, mpsc::UnboundedReceiver<(Request, TcpStream)>) 
     (fake, requests)
 }
 
-/// An app that reads each request to its end and answers 200.
-async fn patient_app() -> Fake {
-    Fake::start(|request, mut stream| async move {
+/// Starts an app that reads each request to its end and answers 200.
+async fn answering_app() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         if stream.read_exact(&mut body).await.is_ok() {
@@ -54,7 +55,7 @@ async fn patient_app() -> Fake {
     .await
 }
 
-/// Stops the proxy for `time`, once it has had the time to read what was sent; `meanwhile` happens at the beginning.
+/// Stops the proxy for `time`, after a pause in which it reads what was sent; `meanwhile` runs at the beginning.
 async fn stopped(proxy: &Proxy, time: Duration, meanwhile: impl Future<Output = ()>) {
     sleep(Duration::from_millis(400)).await;
     proxy.stop();
@@ -81,7 +82,7 @@ impl Handshake {
         (Self { connection, tcp: proxy.tcp().await }, hello)
     }
 
-    /// Completes it, sends `request`, and returns what comes back until `enough` of it is there.
+    /// Completes it, sends `request`, and returns the answer as soon as `enough` of it is there.
     async fn ask(mut self, request: &[u8], enough: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, String> {
         self.connection.writer().write_all(request).expect("it is kept until the handshake is over");
         let mut answer = Vec::new();
@@ -112,14 +113,14 @@ impl Handshake {
 
 #[tokio::test]
 async fn s77_a_tls_handshake_that_was_half_done_is_completed() {
-    let app = patient_app().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
+    let app = answering_app().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     let (mut handshake, hello) = Handshake::begin(&proxy).await;
     let (first, rest) = hello.split_at(hello.len() / 2);
     handshake.tcp.write_all(first).await.expect("the proxy reads");
     stopped(&proxy, STOPPED, async { handshake.tcp.write_all(rest).await.expect("the kernel takes it") }).await;
     let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = soon("the answer", handshake.ask(request, |answer| answer.ends_with(b"ok"))).await;
+    let answer = wait_for("the answer", handshake.ask(request, |answer| answer.ends_with(b"ok"))).await;
     let answer = answer.unwrap_or_else(|error| panic!("{error}; the log:\n{}", proxy.transcript()));
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     proxy.finish().await;
@@ -127,8 +128,8 @@ async fn s77_a_tls_handshake_that_was_half_done_is_completed() {
 
 #[tokio::test]
 async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
-    let app = patient_app().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nhandshake = \"4s\"\n")).await;
+    let app = answering_app().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nhandshake = \"4s\"\n")).await;
     let (mut handshake, hello) = Handshake::begin(&proxy).await;
     let (first, rest) = hello.split_at(hello.len() / 2);
     handshake.tcp.write_all(first).await.expect("the proxy reads");
@@ -137,15 +138,15 @@ async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
     sleep(Duration::from_millis(1400)).await;
     handshake.tcp.write_all(rest).await.expect("the proxy reads");
     let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let answer = soon("the answer", handshake.ask(request, |answer| answer.ends_with(b"ok"))).await;
+    let answer = wait_for("the answer", handshake.ask(request, |answer| answer.ends_with(b"ok"))).await;
     let answer = answer.unwrap_or_else(|error| panic!("{error}; the log:\n{}", proxy.transcript()));
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
-    // Time that is given anew ends like any other.
+    // The renewed time limit is enforced like any other.
     let mut silent = proxy.tcp().await;
     stopped(&proxy, STOPPED, async {}).await;
     let resumed = Instant::now();
     let mut rest = Vec::new();
-    let _ = soon("a silent client is given up", silent.read_to_end(&mut rest)).await;
+    let _ = wait_for("a silent client is given up", silent.read_to_end(&mut rest)).await;
     let lasted = resumed.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(12)).contains(&lasted), "{lasted:?} after the stop");
     proxy.finish().await;
@@ -153,8 +154,8 @@ async fn s77_a_stop_that_ends_before_the_deadline_is_noticed_too() {
 
 #[tokio::test]
 async fn s77_a_head_that_arrives_while_the_proxy_is_stopped_is_answered() {
-    let app = patient_app().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
+    let app = answering_app().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     // One is in the middle of its first head, the other between two requests.
     let (mut begun, mut kept) = (proxy.tls().await, proxy.tls().await);
     let answer = proxy.ask(&mut kept, b"GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -169,7 +170,7 @@ async fn s77_a_head_that_arrives_while_the_proxy_is_stopped_is_answered() {
     })
     .await;
     for (name, stream) in [("in a head", &mut begun), ("between requests", &mut kept)] {
-        let answer = soon("the answer", Answer::read(stream)).await;
+        let answer = wait_for("the answer", Response::read(stream)).await;
         let answer = answer.unwrap_or_else(|| panic!("no answer {name}; the log:\n{}", proxy.transcript()));
         assert_eq!(answer.status, 200, "{name}: {answer:?}");
     }
@@ -180,8 +181,8 @@ async fn s77_a_head_that_arrives_while_the_proxy_is_stopped_is_answered() {
 #[tokio::test]
 async fn s77_a_proxy_header_and_a_head_on_the_plain_port_are_taken_to_their_end() {
     const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n";
-    let app = patient_app().await;
-    let config = Config::to(&app.url)
+    let app = answering_app().await;
+    let config = Config::to(PULSEGATE, &app.url)
         .listen("proxy_protocol = { trusted = [\"127.0.0.0/8\"] }")
         .listen("redirect = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.with(LIMITS)).await;
@@ -190,19 +191,19 @@ async fn s77_a_proxy_header_and_a_head_on_the_plain_port_are_taken_to_their_end(
     let (begun, rest) = LINE.split_at(20);
     let mut encrypted = proxy.tcp().await;
     encrypted.write_all(begun).await.expect("the proxy reads");
-    let mut plain = soon("connect", TcpStream::connect(plain)).await.expect("the proxy listens");
+    let mut plain = wait_for("connect", TcpStream::connect(plain)).await.expect("the proxy listens");
     plain.write_all(&[LINE, b"GET / HTTP/1.1\r\nHos"].concat()).await.expect("the proxy reads");
     stopped(&proxy, STOPPED, async {
         encrypted.write_all(rest).await.expect("the kernel takes it");
         plain.write_all(b"t: localhost\r\n\r\n").await.expect("the kernel takes it");
     })
     .await;
-    let answer = soon("the redirect", Answer::read(&mut plain)).await;
+    let answer = wait_for("the redirect", Response::read(&mut plain)).await;
     let answer = answer.unwrap_or_else(|| panic!("no redirect; the log:\n{}", proxy.transcript()));
     assert_eq!(answer.status, 308, "{answer:?}");
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client()).connect(name, encrypted);
-    let mut stream = soon("the handshake behind the header", handshake)
+    let mut stream = wait_for("the handshake behind the header", handshake)
         .await
         .unwrap_or_else(|error| panic!("{error}; the log:\n{}", proxy.transcript()));
     let answer = proxy.ask(&mut stream, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
@@ -213,13 +214,13 @@ async fn s77_a_proxy_header_and_a_head_on_the_plain_port_are_taken_to_their_end(
 
 #[tokio::test]
 async fn s77_a_head_that_stays_unfinished_is_refused_after_the_stop() {
-    let app = patient_app().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(LIMITS)).await;
+    let app = answering_app().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(LIMITS)).await;
     let mut begun = proxy.tls().await;
     begun.write_all(b"GET /half HTTP/1.1\r\nHos").await.expect("the proxy reads");
     begun.flush().await.expect("the proxy reads");
     stopped(&proxy, STOPPED, async {}).await;
-    let answer = soon("the refusal", Answer::read(&mut begun)).await;
+    let answer = wait_for("the refusal", Response::read(&mut begun)).await;
     let answer = answer.unwrap_or_else(|| panic!("no answer; the log:\n{}", proxy.transcript()));
     assert_eq!(answer.status, 408, "{answer:?}");
     drop(begun);
@@ -229,8 +230,8 @@ async fn s77_a_head_that_stays_unfinished_is_refused_after_the_stop() {
 #[tokio::test]
 async fn s77_answers_of_the_app_that_arrive_while_the_proxy_is_stopped_are_passed_on() {
     let (app, mut requests) = app_in_hand().await;
-    let proxy = Proxy::start(Config::to(&app.url).upstream(RESPONSE)).await;
-    let mut next = async || soon("a request", requests.recv()).await.expect("the fake runs");
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).upstream(RESPONSE)).await;
+    let mut next = async || wait_for("a request", requests.recv()).await.expect("the fake runs");
     let (mut upgrade, mut plain) = (proxy.tls().await, proxy.tls().await);
     upgrade.write_all(format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await.expect("the proxy reads");
     upgrade.flush().await.expect("the proxy reads");
@@ -244,7 +245,7 @@ async fn s77_answers_of_the_app_that_arrive_while_the_proxy_is_stopped_are_passe
     })
     .await;
     for (status, stream) in [(101, &mut upgrade), (200, &mut plain)] {
-        let answer = soon("the answer", Answer::read(stream)).await;
+        let answer = wait_for("the answer", Response::read(stream)).await;
         let answer = answer.unwrap_or_else(|| panic!("no {status}; the log:\n{}", proxy.transcript()));
         assert_eq!(answer.status, status, "{answer:?}");
     }
@@ -254,25 +255,25 @@ async fn s77_answers_of_the_app_that_arrive_while_the_proxy_is_stopped_are_passe
 
 #[tokio::test]
 async fn s77_a_body_that_is_under_way_is_taken_to_its_end() {
-    let app = patient_app().await;
+    let app = answering_app().await;
     let limits = "[limits]\nheader_read = \"700ms\"\n";
-    let proxy = Proxy::start(Config::to(&app.url).upstream(RESPONSE).with(limits)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).upstream(RESPONSE).with(limits)).await;
     let mut stream = proxy.tls().await;
     let head = b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300\r\n\r\n";
     stream.write_all(head).await.expect("the proxy reads");
     stream.write_all(&[b'a'; 100]).await.expect("the proxy reads");
     stream.flush().await.expect("the proxy reads");
-    // Six times `header_read` pass; the second piece has arrived by then, the last one comes later still.
+    // Six times `header_read` pass; the second piece has arrived by then, the last one arrives later still.
     stopped(&proxy, Duration::from_secs(5), async {
         stream.write_all(&[b'b'; 100]).await.expect("the kernel takes it");
         stream.flush().await.expect("the kernel takes it");
     })
     .await;
     sleep(Duration::from_millis(300)).await;
-    // What is refused by now may not be read; what counts is the answer.
+    // A refused piece may not be read; only the answer matters.
     let _ = stream.write_all(&[b'c'; 100]).await;
     let _ = stream.flush().await;
-    let answer = soon("the answer", Answer::read(&mut stream)).await;
+    let answer = wait_for("the answer", Response::read(&mut stream)).await;
     let answer = answer.unwrap_or_else(|| panic!("no answer; the log:\n{}", proxy.transcript()));
     assert_eq!(answer.status, 200, "{answer:?}");
     drop(stream);
@@ -282,8 +283,8 @@ async fn s77_a_body_that_is_under_way_is_taken_to_its_end() {
 #[tokio::test]
 async fn s77_a_drain_that_was_stopped_gives_each_session_its_close_and_its_line() {
     const SESSIONS: usize = 12;
-    let (app, _sessions) = Fake::sessions().await;
-    let config = Config::to(&app.url)
+    let (app, _sessions) = FakeApp::sessions().await;
+    let config = Config::to(PULSEGATE, &app.url)
         .drain("delay = \"0s\"")
         .drain("window = \"2s\"")
         .with("[heartbeat]\nclose_grace = \"500ms\"\n");
@@ -296,7 +297,7 @@ async fn s77_a_drain_that_was_stopped_gives_each_session_its_close_and_its_line(
         tokio::spawn(async move {
             let close = close_of(&mut websocket).await;
             // Answers the Close and waits for the end.
-            let _ = soon("the end", next_message(&mut websocket)).await;
+            let _ = wait_for("the end", next_message(&mut websocket)).await;
             close
         })
     });
@@ -308,7 +309,7 @@ async fn s77_a_drain_that_was_stopped_gives_each_session_its_close_and_its_line(
     }
     let lines = proxy.ws_closes(SESSIONS).await;
     assert!(lines.iter().all(|line| line["close.reason"] == "drain" && line["close.code"] == 1012), "{lines:#?}");
-    let status = proxy.exit_within(PATIENCE).await;
+    let status = proxy.exit_within(TIMEOUT).await;
     assert_eq!(status.code(), Some(0), "{status}; it wrote:\n{}", proxy.transcript());
     assert_eq!(proxy.count(|line| line.text.contains("out of time")), 0, "{}", proxy.transcript());
     assert_eq!(lines.len(), SESSIONS);
@@ -318,8 +319,8 @@ async fn s77_a_drain_that_was_stopped_gives_each_session_its_close_and_its_line(
 async fn s78_messages_that_piled_up_while_the_proxy_was_stopped_are_not_too_many() {
     const PACE: Duration = Duration::from_millis(200);
     const MESSAGES: u32 = 25;
-    let (app, _sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&app.url).with("[limits]\nmessages_per_second = 10\n")).await;
+    let (app, _sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with("[limits]\nmessages_per_second = 10\n")).await;
     let mut websocket = proxy.websocket("/echo").await;
     for turn in 0..5 {
         echo(&mut websocket, Message::text(format!("before {turn}"))).await.expect("five a second are few");
@@ -332,7 +333,7 @@ async fn s78_messages_that_piled_up_while_the_proxy_was_stopped_are_not_too_many
     }
     proxy.resume();
     for turn in 0..MESSAGES {
-        let message = soon("an echo", next_message(&mut websocket)).await;
+        let message = wait_for("an echo", next_message(&mut websocket)).await;
         let message = message.unwrap_or_else(|error| panic!("{turn}: {error}; the log:\n{}", proxy.transcript()));
         assert_eq!(message, Message::text(format!("meanwhile {turn}")), "the log:\n{}", proxy.transcript());
     }
@@ -340,12 +341,12 @@ async fn s78_messages_that_piled_up_while_the_proxy_was_stopped_are_not_too_many
         echo(&mut websocket, Message::text(format!("after {turn}"))).await.expect("five a second are few");
         sleep(PACE).await;
     }
-    // The limit itself holds.
+    // The limit itself is enforced.
     for _ in 0..200 {
         // The proxy may have closed by then.
         let _ = websocket.send(Message::text("flood")).await;
     }
-    settles(
+    wait_until(
         "a flood is refused",
         || proxy.logged("ws.close"),
         |lines| lines.iter().any(|line| line["close.code"] == 1008),

@@ -1,17 +1,19 @@
-//! Bodies flow while they are made: no side waits for the other one's end.
+//! Bodies are relayed as they are produced: neither side waits for the end of the other one's.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::client::Tls;
+use pulsegate_test_kit::http1::{Response, read_chunk, read_head};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::frames::noise;
-use crate::support::client::Tls;
-use crate::support::deadline::{settles, soon, within};
-use crate::support::node::App;
-use crate::support::plain::{Answer, read_chunk, read_head};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::e2e::frames::noise;
 
-/// What many megabytes may take.
+/// The time limit for many megabytes.
 const LIMIT: Duration = Duration::from_mins(1);
 
 async fn send(stream: &mut Tls, bytes: &[u8]) {
@@ -20,22 +22,22 @@ async fn send(stream: &mut Tls, bytes: &[u8]) {
 }
 
 async fn receive(stream: &mut Tls) -> Vec<u8> {
-    soon("a chunk", read_chunk(stream)).await.expect("the connection lives")
+    wait_for("a chunk", read_chunk(stream)).await.expect("the connection lives")
 }
 
 #[tokio::test]
 async fn a_body_streams_up_and_back_chunk_by_chunk() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;
     send(&mut stream, b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     let mut head = None;
     for word in ["first", "second", "third"] {
         send(&mut stream, format!("{:x}\r\n{word}\r\n", word.len()).as_bytes()).await;
         if head.is_none() {
-            head = soon("the head", read_head(&mut stream)).await;
+            head = wait_for("the head", read_head(&mut stream)).await;
         }
-        // The next one is sent only when this one is back.
+        // The next one is sent only after this one has returned.
         assert_eq!(receive(&mut stream).await, word.as_bytes());
     }
     send(&mut stream, b"0\r\n\r\n").await;
@@ -47,11 +49,11 @@ async fn a_body_streams_up_and_back_chunk_by_chunk() {
 
 #[tokio::test]
 async fn server_sent_events_arrive_one_by_one() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut listener = proxy.tls().await;
     send(&mut listener, b"GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n").await;
-    let head = soon("the head", read_head(&mut listener)).await.expect("an answer");
+    let head = wait_for("the head", read_head(&mut listener)).await.expect("an answer");
     assert!(head.to_lowercase().contains("content-type: text/event-stream"), "{head}");
     let mut speaker = proxy.tls().await;
     for data in ["one", "two", "three"] {
@@ -60,10 +62,10 @@ async fn server_sent_events_arrive_one_by_one() {
         assert_eq!(answer.body, "{\"listeners\":1}");
         assert_eq!(receive(&mut listener).await, format!("data: {data}\n\n").as_bytes());
     }
-    // When the listener goes, the app hears of it.
+    // The app sees the close of its listener.
     drop(listener);
     let request = b"POST /events/last HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
-    soon("the app counts no listener", async {
+    wait_for("the app counts no listener", async {
         while proxy.ask(&mut speaker, request).await.body != "{\"listeners\":0}" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -75,8 +77,9 @@ async fn server_sent_events_arrive_one_by_one() {
 #[tokio::test]
 async fn sixteen_megabytes_come_back_whole() {
     const SIZE: usize = 16 << 20;
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let _turn = busy_turn().await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;
     let body = noise(SIZE);
     let head = format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n\r\n");
@@ -109,15 +112,15 @@ async fn sixteen_megabytes_come_back_whole() {
 
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_before_it_sends() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;
     let head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     send(&mut stream, head).await;
-    let interim = soon("the 100", read_head(&mut stream)).await.expect("an answer");
+    let interim = wait_for("the 100", read_head(&mut stream)).await.expect("an answer");
     assert!(interim.starts_with("HTTP/1.1 100"), "{interim}");
     send(&mut stream, b"hello").await;
-    let answer = soon("the answer", Answer::read(&mut stream)).await.expect("an answer");
+    let answer = wait_for("the answer", Response::read(&mut stream)).await.expect("an answer");
     assert_eq!((answer.status, &*answer.body), (200, "hello"), "{answer:?}");
     proxy.finish().await;
 }
@@ -125,13 +128,13 @@ async fn a_client_that_expects_100_gets_it_before_it_sends() {
 #[tokio::test]
 async fn a_reader_that_pauses_holds_the_app_back_instead_of_filling_memory() {
     const SIZE: usize = 64 << 20;
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut stream = proxy.tls().await;
     let (mut reads, mut writes) = tokio::io::split(&mut stream);
     let head = format!("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n\r\n");
     writes.write_all(head.as_bytes()).await.expect("the connection lives");
-    // Written until nothing moves any more: the answer is not read, so the upload must come to a halt.
+    // Written until nothing moves any more: the answer is not read, so the upload must stop.
     let chunk = vec![7; 64 << 10];
     let mut written = 0;
     while let Ok(result) = tokio::time::timeout(Duration::from_secs(1), writes.write(&chunk)).await {
@@ -140,14 +143,14 @@ async fn a_reader_that_pauses_holds_the_app_back_instead_of_filling_memory() {
     }
     let memory = resident(&proxy);
     assert!(memory < 48 << 20, "the proxy holds {memory} bytes");
-    // The reader goes on, and so does everything else.
-    soon("the head", read_head(&mut reads)).await.expect("an answer");
+    // The reader continues, and so does everything else.
+    wait_for("the head", read_head(&mut reads)).await.expect("an answer");
     let mut read = 0;
     settle_upload(&mut reads, &mut writes, SIZE - written, &mut read).await;
     assert_eq!(read, SIZE);
     drop((reads, writes));
     drop(stream);
-    settles("the proxy is idle", || proxy.logged("http.access").len(), |count| *count == 1).await;
+    wait_until("the proxy is idle", || proxy.logged("http.access").len(), |count| *count == 1).await;
     proxy.finish().await;
 }
 
@@ -178,7 +181,7 @@ async fn settle_upload(
     uploaded.expect("the connection lives");
 }
 
-/// Resident bytes of the proxy (`VmRSS` of proc(5)).
+/// Returns the resident bytes of the proxy (`VmRSS` of proc(5)).
 fn resident(proxy: &Proxy) -> usize {
     let status = proxy.status();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says VmRSS");

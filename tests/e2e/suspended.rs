@@ -3,27 +3,28 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{Neighbour, Tls};
+use pulsegate_test_kit::frame::{FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use crate::support::client::{Neighbour, Tls};
-use crate::support::deadline::soon;
-use crate::support::frames::{FIN, Frame, PING, PONG, TEXT};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"2s\"\n";
 /// Twice `interval + timeout`, and far over `stall_guard`.
 const STOPPED: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(HEARTBEAT)).await;
+async fn s28_a_proxy_that_was_stopped_closes_no_live_session() {
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(HEARTBEAT)).await;
     let neighbours = join_all((0..20).map(|_| Neighbour::join(&proxy, "/ws"))).await;
-    // This one is dead all the time; its end proves that the heartbeat went on afterwards.
+    // This client is dead all the time; its end proves that the heartbeat resumed afterwards.
     let _dead = proxy.upgraded("/ws?name=dead").await;
-    // These hold back their pongs until the proxy is stopped, so that every one of them waits in the kernel.
+    // These clients hold back their pongs until the proxy is stopped, so that every pong waits in the kernel.
     let mut held = join_all((0..5).map(|_| async {
         let mut stream = proxy.upgraded("/ws").await;
         let ping = next_ping(&mut stream).await;
@@ -44,7 +45,7 @@ async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
         assert_ne!(&ping, first, "a new probe has a new payload");
         stream.write_all(&Frame::client(FIN | PONG, ping).bytes()).await.expect("the session lives");
         stream.write_all(&Frame::client(FIN | TEXT, "still here").bytes()).await.expect("the session lives");
-        let echo = soon("the echo", Frame::read_past_pings(stream)).await.expect("the session lives");
+        let echo = wait_for("the echo", Frame::read_past_pings(stream)).await.expect("the session lives");
         assert_eq!(echo, Frame::server(FIN | TEXT, "still here"));
     }
     for neighbour in &neighbours {
@@ -57,9 +58,9 @@ async fn s28_a_proxy_that_was_stopped_tears_nobody_down() {
     proxy.finish().await;
 }
 
-/// The payload of the next ping. Nothing else may come before it.
+/// Returns the payload of the next ping. Nothing else may come before it.
 async fn next_ping(stream: &mut Tls) -> Vec<u8> {
-    let frame = soon("a ping", Frame::read(stream)).await.expect("the session lives");
+    let frame = wait_for("a ping", Frame::read(stream)).await.expect("the session lives");
     assert_eq!(frame.first, FIN | PING, "{frame:?}");
     frame.payload
 }

@@ -1,9 +1,14 @@
-//! Certificates by name, clients' certificates, and what the app and the log are told of both.
+//! Certificates by name, clients' certificates, and both in the headers to the app and in the log.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pulsegate_test_kit::client::{Neighbour, Tls, upgrade_head};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -12,13 +17,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-use crate::support::client::{Neighbour, Tls, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// An authority beside the one of the proxy's own certificate, and a folder for its files.
+/// An authority other than that of the proxy's own certificate, and a folder for its files.
 struct Authority {
     dir: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -50,7 +51,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
-    /// A section that presents a certificate to those who ask for `name`.
+    /// Returns a section that presents a certificate to clients that ask for `name`.
     fn section(&self, name: &str) -> String {
         let (certificate, key) = self.sign(name);
         let certificate = self.write(&format!("{name}.pem"), &certificate.pem());
@@ -62,7 +63,7 @@ impl Authority {
         )
     }
 
-    /// A client that shows a certificate of this authority.
+    /// Returns a client that presents a certificate of this authority.
     fn client(&self, proxy: &Proxy, name: &str) -> Arc<ClientConfig> {
         let (certificate, key) = self.sign(name);
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
@@ -87,11 +88,11 @@ fn pem(text: &str) -> CertificateDer<'static> {
 
 async fn connect(proxy: &Proxy, config: Arc<ClientConfig>, name: &'static str) -> std::io::Result<Tls> {
     let name = ServerName::try_from(name).expect("a valid name");
-    soon("the TLS handshake", TlsConnector::from(config).connect(name, proxy.tcp().await)).await
+    wait_for("the TLS handshake", TlsConnector::from(config).connect(name, proxy.tcp().await)).await
 }
 
-/// The request as the app saw it.
-fn seen(answer: &Answer) -> Value {
+/// Returns the request as the app saw it.
+fn seen(answer: &Response) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     serde_json::from_str(&answer.body).expect("JSON")
 }
@@ -99,22 +100,22 @@ fn seen(answer: &Answer) -> Value {
 const REQUEST: &str = "GET /request HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Client-Cert: Hash=forged\r\n\r\n";
 
 #[tokio::test]
-async fn the_app_is_told_whose_certificate_it_was() {
-    let app = App::bare().await;
+async fn the_app_gets_the_subject_of_the_clients_certificate() {
+    let app = NodeApp::bare().await;
     let authority = Authority::new("another authority");
     let ca = authority.pem();
     let tls = format!("client_auth = {{ mode = \"optional\", ca = \"{}\" }}", ca.display());
-    let proxy = Proxy::start(Config::to(&app.url).tls(&tls)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).tls(&tls)).await;
 
     let mut stream = connect(&proxy, authority.client(&proxy, "ann.example"), "localhost").await.expect("welcome");
-    let told = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"]["x-forwarded-client-cert"].clone();
-    let told = told.as_str().expect("the header");
-    let (hash, subject) = told.split_once(';').expect("two elements");
+    let value = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"]["x-forwarded-client-cert"].clone();
+    let value = value.as_str().expect("the header");
+    let (hash, subject) = value.split_once(';').expect("two elements");
     assert_eq!(subject, "Subject=\"CN=ann.example\"");
     let hash = hash.strip_prefix("Hash=").expect("the hash first");
-    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{told}");
+    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{value}");
 
-    // Who has none is served too, and cannot make one up.
+    // A client without a certificate is served too, and cannot forge one.
     let mut stream = proxy.tls().await;
     let headers = seen(&proxy.ask(&mut stream, REQUEST.as_bytes()).await)["headers"].clone();
     assert!(headers.get("x-forwarded-client-cert").is_none(), "{headers}");
@@ -122,26 +123,26 @@ async fn the_app_is_told_whose_certificate_it_was() {
 }
 
 #[tokio::test]
-async fn who_must_have_a_certificate_is_refused_without_a_good_one() {
-    let app = App::bare().await;
+async fn a_client_without_a_valid_required_certificate_is_refused() {
+    let app = NodeApp::bare().await;
     let authority = Authority::new("another authority");
     let ca = authority.pem();
     let tls = format!("client_auth = {{ mode = \"required\", ca = \"{}\" }}", ca.display());
-    let proxy = Proxy::start(Config::to(&app.url).tls(&tls)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).tls(&tls)).await;
     let connections = proxy.connections();
 
     for (config, alert, outcome) in [
         (proxy.pki.client(), "CertificateRequired", "no_client_certificate"),
         (Authority::new("strangers").client(&proxy, "ann.example"), "UnknownCA", "bad_client_certificate"),
     ] {
-        // With TLS 1.3 the client is done first, and learns of the refusal by reading.
-        let told = match connect(&proxy, config, "localhost").await {
-            Ok(mut stream) => soon("the alert", stream.read_u8()).await.map(drop),
+        // With TLS 1.3 the client finishes first, and sees the refusal by reading.
+        let error = match connect(&proxy, config, "localhost").await {
+            Ok(mut stream) => wait_for("the alert", stream.read_u8()).await.map(drop),
             Err(error) => Err(error),
         };
-        let told = told.expect_err("refused").to_string();
-        assert!(told.contains(alert), "{told} instead of {alert}");
-        let failed = |line: &crate::support::process::Line| {
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains(alert), "{error} instead of {alert}");
+        let failed = |line: &pulsegate_test_kit::process::OutputLine| {
             line.json["message"] == "tls.handshake_failed" && line.json["outcome"] == outcome
         };
         proxy.line(outcome, failed).await;
@@ -156,9 +157,9 @@ async fn who_must_have_a_certificate_is_refused_without_a_good_one() {
 
 #[tokio::test]
 async fn each_name_has_its_certificate_and_an_unknown_one_none() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let authority = Authority::new("another authority");
-    let config = Config::to(&app.url).tls("strict_sni = true").with(&authority.section("other.example"));
+    let config = Config::to(PULSEGATE, &app.url).tls("strict_sni = true").with(&authority.section("other.example"));
     let proxy = Proxy::start(config).await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
 
@@ -178,7 +179,7 @@ async fn each_name_has_its_certificate_and_an_unknown_one_none() {
 
     let refused = connect(&proxy, config, "unknown.example").await.expect_err("no certificate").to_string();
     assert!(refused.contains("UnrecognisedName"), "{refused}");
-    let failed = |line: &crate::support::process::Line| {
+    let failed = |line: &pulsegate_test_kit::process::OutputLine| {
         line.json["outcome"] == "unknown_name"
             && line.json["error"].as_str().is_some_and(|error| error.contains("unknown.example"))
     };
@@ -190,20 +191,20 @@ async fn each_name_has_its_certificate_and_an_unknown_one_none() {
 
 #[tokio::test]
 async fn every_response_says_for_how_long_https_it_is() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).tls("hsts = \"1h\"")).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).tls("hsts = \"1h\"")).await;
     let mut stream = proxy.tls().await;
     for (request, status) in [
         (REQUEST.to_owned(), 200),
         ("GET /status/404 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(), 404),
-        // Refused here.
+        // Refused by the proxy.
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
         (format!("{}\r\n", upgrade_head("/ws")), 101),
     ] {
         let answer = proxy.ask(&mut stream, request.as_bytes()).await;
         assert_eq!(answer.status, status, "{answer:?}");
-        let told: Vec<_> = answer.headers("strict-transport-security").collect();
-        assert_eq!(told, ["max-age=3600"], "{request}");
+        let value: Vec<_> = answer.headers("strict-transport-security").collect();
+        assert_eq!(value, ["max-age=3600"], "{request}");
         if status == 400 {
             stream = proxy.tls().await;
         }

@@ -12,7 +12,7 @@ const PAUSE = 600;
 
 const payload = Buffer.alloc(1000, 'x');
 
-// What follows the message "go", by path.
+// The second half, after the message "go", by path.
 const halves = {
   '/half-frame'(socket, open) {
     open.frame = true;
@@ -32,7 +32,7 @@ const halves = {
     socket.send('first');
     return () => socket.close(4001, 'app');
   },
-  // Its Close is on the wire when it stops; the answer comes meanwhile.
+  // Its Close is on the wire when it stops; the answer arrives meanwhile.
   '/closing'(socket) {
     socket.close(4002, 'closing');
     return () => {};
@@ -67,7 +67,7 @@ function serve(ws, path, name) {
   ws.on('close', (code, reason) => report('close', { name, code, reason: String(reason) }));
 }
 
-// Sends for as long as it can; what is not taken waits here, 1 MiB at most.
+// Sends for as long as possible; up to 1 MiB that is not taken is queued here.
 function flood(ws) {
   const message = Buffer.alloc(32768, 'f');
   const more = () => {

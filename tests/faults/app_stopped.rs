@@ -1,34 +1,35 @@
-//! The app is stopped in the middle of something, and continued before or after it is given up.
+//! The app is stopped in the middle of an operation, and continued before or after it is given up.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use pulsegate_test_kit::client::{Wss, close_of, echo, next_message, upgrade_head};
+use pulsegate_test_kit::frame::{CLOSE, Frame};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until_async};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::client::{Wss, close_of, echo, next_message, upgrade_head};
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::frames::{CLOSE, Frame};
-use crate::support::node::project;
-use crate::support::plain::Answer;
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
-/// A watch that notices a stopped app within 700 ms.
+/// A liveness check that detects a stopped app within 700 ms.
 const WATCH: &str = "interval = \"300ms\"\ntimeout = \"400ms\"";
-/// The stop: longer than [`WATCH`], and longer than the pause of the app in the middle of something.
+/// The stop: longer than [`WATCH`], and longer than the pause of the app between its two halves.
 const STOPPED: Duration = Duration::from_secs(2);
 
-/// The app of these tests on a unix socket.
+/// Starts the app of these tests on a unix socket.
 pub(crate) async fn app_on(socket: &Path) -> Process {
     start(socket.to_str().expect("temporary paths are UTF-8")).await.0
 }
 
-/// The app on a port, and its URL.
+/// Starts the app on a port; returns it and its URL.
 async fn app() -> (Process, String) {
     let (process, port) = start("0").await;
     (process, format!("http://127.0.0.1:{port}"))
@@ -44,33 +45,27 @@ async fn start(listen: &str) -> (Process, String) {
 }
 
 async fn proxy(url: &str, give_up: &str) -> Proxy {
-    let config = Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
+    let config = Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"");
     let config = config.upstream(WATCH).upstream(&format!("give_up = \"{give_up}\""));
-    // A client is pinged and judged as always: it is the app that does nothing.
+    // A client is probed as always: only the app does nothing.
     let proxy = Proxy::start(config.with("[heartbeat]\ninterval = \"500ms\"\ntimeout = \"5s\"\n")).await;
     becomes(&proxy, 200).await;
     proxy
 }
 
-/// Asks until `/readyz` has the status `wanted`.
+/// Waits until `/readyz` has the status `wanted`.
 pub(crate) async fn becomes(proxy: &Proxy, wanted: u16) {
-    let began = Instant::now();
-    loop {
-        let line = proxy.logged("listening").swap_remove(0);
-        let address = line["health"].as_str().expect("a health port").to_owned();
-        let mut stream = soon("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
+    let line = proxy.logged("listening").swap_remove(0);
+    let address = line["health"].as_str().expect("a health port");
+    let status = async || {
+        let mut stream = wait_for("connect to the health port", TcpStream::connect(address)).await.expect("it listens");
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.expect("it reads");
-        let answer = soon("an answer", Answer::read(&mut stream)).await.expect("an answer");
-        if answer.status == wanted {
-            return;
-        }
-        let elapsed = began.elapsed();
-        assert!(elapsed < PATIENCE, "/readyz is not {wanted} but {answer:?}; the log:\n{}", proxy.transcript());
-        sleep(Duration::from_millis(20)).await;
-    }
+        wait_for("an answer", Response::read(&mut stream)).await.expect("an answer").status
+    };
+    wait_until_async("the status of /readyz", status, |status| *status == wanted).await;
 }
 
-/// A session in whose middle the app is: it has done the first half of what its path names.
+/// Opens a session with the app in the middle: it has done the first half of the operation that the path names.
 async fn halfway(proxy: &Proxy, app: &Process, name: &str) -> Wss {
     let mut websocket = proxy.websocket(&format!("/{name}")).await;
     websocket.send(Message::text("go")).await.expect("the session is open");
@@ -86,9 +81,9 @@ async fn s58_an_app_that_is_stopped_at_any_stage_goes_on_where_it_was() {
     let mut idle = proxy.websocket("/echo").await;
     let mut leaving = proxy.websocket("/leaving").await;
     for websocket in [&mut idle, &mut leaving] {
-        soon("an echo", echo(websocket, Message::text("open"))).await.expect("an echo");
+        wait_for("an echo", echo(websocket, Message::text("open"))).await.expect("an echo");
     }
-    // The upgrade is on its way, and is answered after the stop.
+    // The upgrade is in flight, and is answered after the stop.
     let mut late = proxy.tls().await;
     late.write_all(format!("{}\r\n", upgrade_head("/late")).as_bytes()).await.expect("the proxy reads");
     late.flush().await.expect("the proxy reads");
@@ -101,8 +96,8 @@ async fn s58_an_app_that_is_stopped_at_any_stage_goes_on_where_it_was() {
 
     let closed = tokio::spawn(async move {
         let close = close_of(&mut closing).await;
-        // The answer goes out with the next read.
-        let _ = soon("the end", next_message(&mut closing)).await;
+        // The answer is sent with the next read.
+        let _ = wait_for("the end", next_message(&mut closing)).await;
         close
     });
     leaving.close(None).await.expect("the Close goes out");
@@ -118,25 +113,26 @@ async fn s58_an_app_that_is_stopped_at_any_stage_goes_on_where_it_was() {
 
     becomes(&proxy, 200).await;
     let log = || proxy.transcript();
-    let answer = soon("the echo", next_message(&mut idle)).await.unwrap_or_else(|error| panic!("{error}\n{}", log()));
+    let answer =
+        wait_for("the echo", next_message(&mut idle)).await.unwrap_or_else(|error| panic!("{error}\n{}", log()));
     assert_eq!(answer, Message::text("meanwhile"));
     for (name, stream) in [("late", &mut late), ("accepted", &mut accepted)] {
-        let answer = soon("the upgrade", Answer::read(stream)).await;
+        let answer = wait_for("the upgrade", Response::read(stream)).await;
         assert!(answer.as_ref().is_some_and(|answer| answer.status == 101), "{name}: {answer:?}\n{}", log());
     }
     for (name, websocket) in [("half a message", &mut message), ("half a frame", &mut frame)] {
         let whole =
-            soon(name, next_message(websocket)).await.unwrap_or_else(|error| panic!("{name}: {error}\n{}", log()));
+            wait_for(name, next_message(websocket)).await.unwrap_or_else(|error| panic!("{name}: {error}\n{}", log()));
         assert_eq!(whole, Message::binary(vec![b'x'; 1000]), "{name}");
-        soon("an end", websocket.close(None)).await.expect("the Close goes out");
+        wait_for("an end", websocket.close(None)).await.expect("the Close goes out");
     }
-    let first = soon("what came before the Close", next_message(&mut close)).await.expect("the session is open");
+    let first = wait_for("what came before the Close", next_message(&mut close)).await.expect("the session is open");
     assert_eq!(first, Message::text("first"));
     assert_eq!(close_of(&mut close).await, (4001, "app".into()), "{}", log());
     assert_eq!(closed.await.expect("no panic"), (4002, "closing".into()), "{}", log());
     assert_eq!(app.event("close", |event| event["name"] == "closing").await["code"], 4002, "{}", log());
     assert_eq!(app.event("close", |event| event["name"] == "leaving").await["code"], 1005, "{}", log());
-    let left = soon("the end of the one that left", leaving.next()).await;
+    let left = wait_for("the end of the one that left", leaving.next()).await;
     assert!(matches!(left, Some(Ok(Message::Close(None))) | None), "{left:?}\n{}", log());
     drop((idle, late, accepted, message, frame, close));
     proxy.finish().await;
@@ -147,7 +143,7 @@ async fn s58_sessions_of_an_app_that_stays_stopped_are_given_up_at_every_stage()
     let (app, url) = app().await;
     let proxy = proxy(&url, "1500ms").await;
     let mut idle = proxy.websocket("/echo").await;
-    soon("an echo", echo(&mut idle, Message::text("open"))).await.expect("an echo");
+    wait_for("an echo", echo(&mut idle, Message::text("open"))).await.expect("an echo");
     let mut message = halfway(&proxy, &app, "half-message").await;
     let mut frame = proxy.upgraded("/half-frame").await;
     frame.write_all(&Frame::client(0x81, "go").bytes()).await.expect("the proxy reads");
@@ -158,8 +154,8 @@ async fn s58_sessions_of_an_app_that_stays_stopped_are_given_up_at_every_stage()
     for (name, websocket) in [("idle", &mut idle), ("in a message", &mut message)] {
         assert_eq!(close_of(websocket).await, (1012, "upstream unresponsive".into()), "{name}\n{}", proxy.transcript());
     }
-    // Inside a frame there is no room for a Close: the connection ends, and no byte follows the half.
-    let half = soon("the end", Frame::read_past_pings(&mut frame)).await;
+    // Inside a frame no Close can be sent: the connection ends, and no byte follows the half.
+    let half = wait_for("the end", Frame::read_past_pings(&mut frame)).await;
     assert!(half.as_ref().is_none_or(|frame| frame.opcode() != CLOSE), "{half:?}");
     let took = began.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(7)).contains(&took), "given up after {took:?}");
@@ -167,7 +163,7 @@ async fn s58_sessions_of_an_app_that_stays_stopped_are_given_up_at_every_stage()
     assert!(lines.iter().all(|line| line["close.detail"] == "app silent for too long"), "{lines:#?}");
     app.resume();
     becomes(&proxy, 200).await;
-    soon("an echo", echo(&mut proxy.websocket("/again").await, Message::text("again"))).await.expect("an echo");
+    wait_for("an echo", echo(&mut proxy.websocket("/again").await, Message::text("again"))).await.expect("an echo");
     proxy.finish().await;
 }
 
@@ -177,7 +173,7 @@ async fn s40_a_drain_ends_within_its_bound_whether_the_app_is_stopped_or_continu
         let (app, url) = app().await;
         let mut proxy = proxy(&url, "60s").await;
         let mut idle = proxy.websocket("/echo").await;
-        soon("an echo", echo(&mut idle, Message::text("open"))).await.expect("an echo");
+        wait_for("an echo", echo(&mut idle, Message::text("open"))).await.expect("an echo");
         let mut message = halfway(&proxy, &app, "half-message").await;
         app.stop();
         proxy.terminate();
@@ -190,7 +186,7 @@ async fn s40_a_drain_ends_within_its_bound_whether_the_app_is_stopped_or_continu
             app.resume();
         }
         let _ = close_of(&mut message).await;
-        let status = proxy.exit_within(bound + PATIENCE).await;
+        let status = proxy.exit_within(bound + TIMEOUT).await;
         let took = began.elapsed();
         assert_eq!(status.code(), Some(0), "{status}; the log:\n{}", proxy.transcript());
         assert!(took < bound + Duration::from_secs(2), "the drain took {took:?} of {bound:?}:\n{}", proxy.transcript());

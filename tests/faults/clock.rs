@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use pulsegate_test_kit::client::{Neighbour, Wss, echo};
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-use crate::support::client::{Neighbour, Wss, echo};
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
-/// What a busy machine may add.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// Which clocks are faked.
+/// The faked clocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Clocks {
     Wall,
@@ -39,14 +40,14 @@ impl Faked {
     }
 }
 
-/// The library of the Debian package `faketime`.
+/// Returns the path of the library of the Debian package `faketime`.
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("/usr/lib is there").flatten().map(|entry| entry.path());
     let found = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
     found.expect("libfaketimeMT.so.1 is missing below /usr/lib; ./tests/install installs it")
 }
 
-async fn proxy(app: &App, clocks: Clocks, speed: &str) -> (Proxy, Faked) {
+async fn proxy(app: &NodeApp, clocks: Clocks, speed: &str) -> (Proxy, Faked) {
     let dir = TempDir::new().expect("a folder");
     let faked = Faked { file: dir.path().join("clocks"), _dir: dir };
     faked.set(speed);
@@ -57,10 +58,10 @@ async fn proxy(app: &App, clocks: Clocks, speed: &str) -> (Proxy, Faked) {
         command.arg("FAKETIME_DONT_FAKE_MONOTONIC=1");
     }
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    (Proxy::start_by(command, address, Config::to(&app.url).with(QUICK)).await, faked)
+    (Proxy::start_by(command, address, Config::to(PULSEGATE, &app.url).with(QUICK)).await, faked)
 }
 
-/// Reads and answers pings for `time`; returns how many came.
+/// Reads and answers pings for `time`; returns their number.
 async fn pings(websocket: &mut Wss, time: Duration) -> u32 {
     let (began, mut pings) = (Instant::now(), 0);
     while let Ok(message) = timeout(time.saturating_sub(began.elapsed()), websocket.next()).await {
@@ -71,8 +72,8 @@ async fn pings(websocket: &mut Wss, time: Duration) -> u32 {
     pings
 }
 
-/// A dead client is gone in `most`, and in no less than `least`, of the real time.
-async fn finds_a_dead_client(proxy: &Proxy, app: &App, name: &str, least: Duration, most: Duration) {
+/// Asserts that a dead client is gone in `most`, and in no less than `least`, of the real time.
+async fn finds_a_dead_client(proxy: &Proxy, app: &NodeApp, name: &str, least: Duration, most: Duration) {
     let _dead = proxy.upgraded(&format!("/ws?name={name}")).await;
     let began = Instant::now();
     let close = app.close_of(name).await;
@@ -80,7 +81,7 @@ async fn finds_a_dead_client(proxy: &Proxy, app: &App, name: &str, least: Durati
     assert!((least..most).contains(&took), "gone after {took:?}; the log:\n{}", proxy.transcript());
 }
 
-/// The date in the proxy's last log line.
+/// Returns the date in the proxy's last log line.
 fn date(proxy: &Proxy) -> String {
     let lines = proxy.lines();
     let last = lines.last().expect("a line");
@@ -89,7 +90,7 @@ fn date(proxy: &Proxy) -> String {
 
 #[tokio::test]
 async fn s29_no_client_is_torn_down_when_the_wall_clock_jumps() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let (proxy, clocks) = proxy(&app, Clocks::Wall, "+0").await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let mut websocket = proxy.websocket("/ws").await;
@@ -107,7 +108,7 @@ async fn s29_no_client_is_torn_down_when_the_wall_clock_jumps() {
             assert_ne!(day(&date(&proxy)), day(&start), "the clock of the log has not jumped");
         }
     }
-    soon("an echo", echo(&mut websocket, "still here".into())).await.expect("the session lives");
+    wait_for("an echo", echo(&mut websocket, "still here".into())).await.expect("the session lives");
     drop(websocket);
     finds_a_dead_client(&proxy, &app, "dead", Duration::from_millis(400), BOUND + SLACK).await;
     neighbour.echoes().await;
@@ -116,14 +117,14 @@ async fn s29_no_client_is_torn_down_when_the_wall_clock_jumps() {
 
 #[tokio::test]
 async fn s29_a_session_outlives_the_certificate_by_the_wall_clock() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let (proxy, clocks) = proxy(&app, Clocks::Wall, "+0").await;
     let mut websocket = proxy.websocket("/ws").await;
     // The certificates of these tests end in 4096; the clock of the proxy is beyond that, and then before their time.
     for to in ["+70000000000", "-1500000000"] {
         clocks.set(to);
         assert!(pings(&mut websocket, Duration::from_millis(1500)).await >= 2, "{}", proxy.transcript());
-        soon("an echo", echo(&mut websocket, "still here".into())).await.expect("the session lives");
+        wait_for("an echo", echo(&mut websocket, "still here".into())).await.expect("the session lives");
     }
     drop(websocket);
     proxy.finish().await;
@@ -131,7 +132,7 @@ async fn s29_a_session_outlives_the_certificate_by_the_wall_clock() {
 
 #[tokio::test]
 async fn s28_a_jump_of_the_monotonic_clock_is_like_a_suspension() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let (proxy, clocks) = proxy(&app, Clocks::All, "+0").await;
     let neighbour = Neighbour::join(&proxy, "/ws").await;
     let mut websocket = proxy.websocket("/ws").await;
@@ -142,7 +143,7 @@ async fn s28_a_jump_of_the_monotonic_clock_is_like_a_suspension() {
         assert!(pings >= 2, "{pings} pings after {to}; the log:\n{}", proxy.transcript());
         neighbour.echoes().await;
     }
-    // A dead client has a fresh timeout once, and no more.
+    // A dead client gets a fresh timeout once, and no more.
     let dead = proxy.upgraded("/ws?name=dead").await;
     sleep(Duration::from_millis(200)).await;
     clocks.set("+10800");
@@ -157,7 +158,7 @@ async fn s28_a_jump_of_the_monotonic_clock_is_like_a_suspension() {
 
 #[tokio::test]
 async fn s29_a_heartbeat_keeps_the_pace_of_its_own_clock() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     for (speed, factor) in [("+0 x2", 0.5), ("+0 x0.5", 2.0)] {
         let (proxy, _clocks) = proxy(&app, Clocks::All, speed).await;
         let neighbour = Neighbour::join(&proxy, "/ws").await;

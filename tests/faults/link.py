@@ -1,4 +1,4 @@
-"""One end of a link between two network namespaces: packets of a TUN device, delayed and lost by a seed.
+"""One end of a link between two network namespaces: packets of a TUN device, delayed and dropped by a seed.
 
 Usage: link.py OWN_ADDRESS PEER_ADDRESS DIR LOSS DELAY_MS JITTER_MS SEED
 """

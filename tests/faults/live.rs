@@ -1,39 +1,38 @@
-//! Live clients: they read all the time, answer pings, and compare every byte that comes back.
+//! Live clients: they read all the time, answer pings, and compare every byte that returns.
 
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use pulsegate_test_kit::client::Wss;
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PING, PONG};
+use pulsegate_test_kit::http2::Http2WebSocket;
+use pulsegate_test_kit::wait::within;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::client::WebSocket;
-use crate::support::client::Wss;
-use crate::support::deadline::within;
-use crate::support::frames::{BINARY, FIN, Frame, PING, PONG};
-
-/// What an echo may take on a bad link: as long as a client may be silent on it.
+/// The time limit of an echo on a bad link: as long as a client may be silent on it.
 const ECHO: Duration = Duration::from_secs(60);
 
 /// Sizes of messages, from one byte to many segments.
 const SIZES: [usize; 5] = [1, 125, 20_000, 1_400, 66_000];
 
-/// Silence between two messages, in which there is nothing but pings.
+/// Silence between two messages, in which only pings are sent.
 const PAUSES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(1200), Duration::from_millis(300)];
 
 /// A session of a live client, over HTTP/1.1 or HTTP/2.
 pub(crate) enum Session {
     One(Box<Wss>),
-    Two(WebSocket),
+    Two(Http2WebSocket),
 }
 
-/// What came in.
+/// A received event.
 enum Event {
     Ping,
     Message(Vec<u8>),
 }
 
 impl Session {
-    /// Sends messages that the app echoes, with pauses, for `time`; returns how many pings came. An end is an error.
+    /// Sends messages that the app echoes, with pauses, for `time`; returns the number of pings. An end is an error.
     pub(crate) async fn talks(&mut self, time: Duration) -> Result<u32, String> {
         let began = Instant::now();
         let mut pings = 0;
@@ -90,7 +89,7 @@ impl Session {
             Self::One(websocket) => loop {
                 match websocket.next().await.unwrap_or(Err(Error::ConnectionClosed)) {
                     Ok(Message::Ping(_)) => {
-                        // The answer is queued; it goes out before the next read waits.
+                        // The answer is queued; it is sent before the next read waits.
                         websocket.flush().await.map_err(|error| error.to_string())?;
                         return Ok(Event::Ping);
                     }

@@ -1,19 +1,20 @@
-//! Links that lose packets, on which live clients stay.
+//! Links that lose packets, on which live clients stay connected.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tempfile::TempDir;
 
+use crate::PULSEGATE;
 use crate::live::Session;
 use crate::net::Net;
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
 
-/// How long clients talk: many times `interval`.
+/// The time for which clients send: many times `interval`.
 const TIME: Duration = Duration::from_secs(9);
 
 /// Opens two sessions over HTTP/1.1 and two streams over HTTP/2, all of them on `/ws`.
-pub(crate) async fn sessions(net: &Net, proxy: &Proxy) -> (crate::client::Client, Vec<Session>) {
+pub(crate) async fn sessions(net: &Net, proxy: &Proxy) -> (pulsegate_test_kit::http2::Http2Client, Vec<Session>) {
     let (_, mut client) = net.h2(proxy).await;
     let mut sessions = Vec::new();
     for _ in 0..2 {
@@ -23,7 +24,7 @@ pub(crate) async fn sessions(net: &Net, proxy: &Proxy) -> (crate::client::Client
     (client, sessions)
 }
 
-/// All sessions talk at the same time; none may end, and each must be pinged.
+/// Runs all sessions at the same time; none may end, and each must be pinged.
 pub(crate) async fn all_talk(proxy: &Proxy, sessions: &mut [Session], time: Duration, least_pings: u32) {
     let talks = sessions.iter_mut().map(|session| session.talks(time));
     let results = futures_util::future::join_all(talks).await;
@@ -34,15 +35,15 @@ pub(crate) async fn all_talk(proxy: &Proxy, sessions: &mut [Session], time: Dura
     assert!(proxy.logged("ws.close").is_empty(), "{}", proxy.transcript());
 }
 
-/// Live clients on a link that loses `percent` of the packets in either direction. A packet is sent again after 0.2 s,
-/// then after twice as long each time: `timeout` allows for as many losses in a row as are likely.
+/// Runs live clients on a link that loses `percent` of the packets in either direction. A packet is sent again after
+/// 0.2 s, then after twice as long each time: `timeout` allows for as many losses in a row as are likely.
 async fn live_clients_stay(percent: u32, timeout: Duration, least_pings: u32) {
     let dir = TempDir::new().expect("a folder");
-    let app = App::bare_on(&dir.path().join("app.sock")).await;
+    let app = NodeApp::bare_on(&dir.path().join("app.sock")).await;
     let net = Net::linked();
     let timeout = timeout.as_secs();
     let heartbeat = format!("[heartbeat]\ninterval = \"400ms\"\ntimeout = \"{timeout}s\"\nwrite_stall = \"60s\"\n");
-    let proxy = net.proxy(Config::to(&app.url).with(&heartbeat)).await;
+    let proxy = net.proxy(Config::to(PULSEGATE, &app.url).with(&heartbeat)).await;
     let (client, mut sessions) = sessions(&net, &proxy).await;
     net.loses(percent);
     all_talk(&proxy, &mut sessions, TIME, least_pings).await;

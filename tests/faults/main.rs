@@ -1,12 +1,6 @@
 //! Faults of the system around the built binary: lossy and dead links, stopped processes, a shortage of descriptors or
-//! memory, a log that takes nothing, and clocks that jump. The links are those of network namespaces of the tests' own.
-
-#[path = "../h2/client.rs"]
-#[expect(dead_code, reason = "shared with the tests of HTTP/2")]
-mod client;
-#[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "shared with the other tests of the built binary")]
-mod support;
+//! memory, a log that cannot be written, and clocks that jump. The links are those of network namespaces of the tests'
+//! own.
 
 mod live;
 mod net;
@@ -21,3 +15,6 @@ mod loss;
 mod memory;
 mod proxy_stopped;
 mod vanish;
+
+/// The path of the program under test.
+const PULSEGATE: &str = env!("CARGO_BIN_EXE_pulsegate");

@@ -1,21 +1,22 @@
-//! A ceiling of memory: many clients that read nothing while the app floods them.
+//! A limit of memory: many clients that read nothing while the app floods them.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pulsegate_test_kit::client::{Neighbour, echo, upgrade_head};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until_async};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::PULSEGATE;
 use crate::app_stopped::app_on;
-use crate::support::client::{Neighbour, echo, upgrade_head};
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::proxy::{Config, Proxy};
 use crate::tool::status_field;
 
-/// How many clients read nothing.
+/// The number of clients that read nothing.
 const SLOW: usize = 40;
 
-/// What one session may hold at most for a client that reads nothing, with the buffers of its TLS records, in KiB.
+/// The most that one session may hold for a client that reads nothing, with the buffers of its TLS records, in KiB.
 const HELD: u64 = 512;
 
 #[tokio::test]
@@ -25,11 +26,11 @@ async fn slow_readers_cost_bounded_memory_and_new_sessions_wait_until_they_are_g
     let _app = app_on(&socket).await;
     let sections =
         "[heartbeat]\ninterval = \"500ms\"\ntimeout = \"2s\"\nwrite_stall = \"5s\"\n[limits]\nmemory = \"256KiB\"\n";
-    let proxy = Proxy::start(Config::to(&format!("unix:{}", socket.display())).with(sections)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &format!("unix:{}", socket.display())).with(sections)).await;
     let neighbours = join_all((0..5).map(|_| Neighbour::join(&proxy, "/ws"))).await;
     let before = status_field(&proxy, "VmRSS:");
 
-    // They are admitted before the first of them holds anything for long.
+    // They are admitted before the first of them holds much for long.
     let slow = join_all((0..SLOW).map(|_| async {
         let mut stream = proxy.tls().await;
         (proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/flood")).as_bytes()).await.status, stream)
@@ -51,22 +52,17 @@ async fn slow_readers_cost_bounded_memory_and_new_sessions_wait_until_they_are_g
     let allowed = before + HELD * admitted as u64 + 8 * 1024;
     assert!(most < allowed, "{most} KiB at most, {before} KiB before {admitted} slow readers");
 
-    // The slow ones are ended, and there is room again.
+    // The slow sessions are closed, and new ones fit again.
     proxy.ws_closes(admitted).await;
     let reasons: Vec<_> = proxy.logged("ws.close").iter().map(|line| line["close.reason"].clone()).collect();
     assert!(reasons.iter().all(|reason| reason == "slow_reader"), "{reasons:?}");
-    let began = std::time::Instant::now();
-    loop {
+    let upgrade = async || {
         let mut stream = proxy.tls().await;
-        let answer = proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await;
-        if answer.status == 101 {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{answer:?} still");
-        sleep(Duration::from_millis(100)).await;
-    }
+        proxy.ask(&mut stream, format!("{}\r\n", upgrade_head("/ws")).as_bytes()).await
+    };
+    wait_until_async("a WebSocket is accepted again", upgrade, |answer| answer.status == 101).await;
     let mut websocket = proxy.websocket("/ws").await;
-    soon("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
+    wait_for("an echo", echo(&mut websocket, Message::text("in"))).await.expect("an echo");
     for neighbour in &neighbours {
         neighbour.echoes().await;
     }

@@ -1,12 +1,18 @@
 //! Two network namespaces with a link between them: the proxy is in one, the clients are in the other.
 
 use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use pulsegate_test_kit::client::{Tls, Wss};
+use pulsegate_test_kit::http2::Http2Client;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::within;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -14,26 +20,22 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::client::Client;
-use crate::support::client::{Tls, Wss};
-use crate::support::deadline::within;
-use crate::support::proxy::{Config, Proxy};
 use crate::tool::{attempt, needs_root, run};
 
-/// What a handshake may take on a bad link.
+/// The time limit of a handshake on a bad link.
 const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// The address of the proxy on the link.
 const ADDRESS: [u8; 4] = [10, 77, 0, 1];
 
-/// The namespaces, which are removed when it is dropped, with everything that is in them.
+/// The namespaces, which are removed on drop, with everything in them.
 pub(crate) struct Net {
     proxy: String,
     client: String,
 }
 
 impl Net {
-    /// Namespaces with nothing between them.
+    /// Creates namespaces with nothing between them.
     pub(crate) fn unlinked() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         needs_root();
@@ -47,7 +49,7 @@ impl Net {
         net
     }
 
-    /// Namespaces with a pair of virtual Ethernet devices between them.
+    /// Creates namespaces with a pair of virtual Ethernet devices between them.
     pub(crate) fn linked() -> Self {
         let net = Self::unlinked();
         let Self { proxy, client } = &net;
@@ -61,7 +63,7 @@ impl Net {
         net
     }
 
-    /// A command inside the namespace of the proxy (`true`) or of the clients.
+    /// Returns a command inside the namespace of the proxy (`true`) or of the clients.
     pub(crate) fn command(&self, proxy: bool) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", if proxy { &self.proxy } else { &self.client }]);
@@ -95,7 +97,7 @@ impl Net {
         }
     }
 
-    /// Takes every filter away.
+    /// Removes every filter.
     pub(crate) fn passes(&self) {
         for namespace in [&self.proxy, &self.client] {
             run(&["ip", "netns", "exec", namespace, "nft", "flush ruleset"]);
@@ -107,13 +109,17 @@ impl Net {
         run(&["ip", "-n", &self.client, "link", "set", "link0", state]);
     }
 
-    /// A TCP connection from the namespace of the clients.
+    /// Opens a TCP connection from the namespace of the clients.
     pub(crate) async fn connect(&self, address: SocketAddr) -> TcpStream {
         let (sender, receiver) = oneshot::channel();
         let namespace = format!("/run/netns/{}", self.client);
-        // A thread of its own: a socket belongs to the namespace in which its thread was.
+        // A thread of its own: a socket belongs to the namespace of the thread that creates it.
         thread::spawn(move || {
-            let entered = File::open(&namespace).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
+            let enter = |file: File| {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(file.as_fd(), kind).map_err(io::Error::from)
+            };
+            let entered = File::open(&namespace).and_then(enter);
             let stream = entered.and_then(|()| StdStream::connect_timeout(&address, HANDSHAKE));
             let _ = sender.send(stream.and_then(|stream| stream.set_nonblocking(true).map(|()| stream)));
         });
@@ -130,7 +136,7 @@ impl Net {
         (port, within(HANDSHAKE, "the TLS handshake", handshake).await.expect("the certificate is trusted"))
     }
 
-    /// A WebSocket over HTTP/1.1, and its client port.
+    /// Opens a WebSocket over HTTP/1.1; returns it with its client port.
     pub(crate) async fn websocket(&self, proxy: &Proxy, path: &str) -> (u16, Box<Wss>) {
         let (port, tls) = self.tls(proxy, "http/1.1").await;
         let request = proxy.wss(path).into_client_request().expect("a valid URL");
@@ -139,10 +145,10 @@ impl Net {
         (port, Box::new(websocket))
     }
 
-    /// A connection over HTTP/2, and its client port.
-    pub(crate) async fn h2(&self, proxy: &Proxy) -> (u16, Client) {
+    /// Opens a connection over HTTP/2; returns it with its client port.
+    pub(crate) async fn h2(&self, proxy: &Proxy) -> (u16, Http2Client) {
         let (port, tls) = self.tls(proxy, "h2").await;
-        (port, Client::over(tls, &h2::client::Builder::new()).await)
+        (port, Http2Client::over(tls, &h2::client::Builder::new()).await)
     }
 }
 

@@ -2,23 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::next_message;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::PULSEGATE;
 use crate::app_stopped::app_on;
 use crate::live::Session;
 use crate::net::Net;
-use crate::support::client::next_message;
-use crate::support::deadline::soon;
-use crate::support::process::Process;
-use crate::support::proxy::{BOUND, Config, Proxy};
 
 /// `interval + timeout` is [`BOUND`]; the leg of a dead client lasts for `close_grace` more.
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"400ms\"\ntimeout = \"600ms\"\nclose_grace = \"300ms\"\n";
 const GRACE: Duration = Duration::from_millis(300);
 
-/// What a busy machine may add.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1500);
 
 async fn set_up(heartbeat: &str) -> (TempDir, Process, Net, Proxy) {
@@ -26,13 +27,13 @@ async fn set_up(heartbeat: &str) -> (TempDir, Process, Net, Proxy) {
     let socket = dir.path().join("app.sock");
     let app = app_on(&socket).await;
     let net = Net::linked();
-    let config = Config::to(&format!("unix:{}", socket.display())).with(heartbeat);
-    // Connections to the app for its own liveness come and go, and would be counted.
+    let config = Config::to(PULSEGATE, &format!("unix:{}", socket.display())).with(heartbeat);
+    // Connections to the app for its own liveness open and close, and would be counted.
     let proxy = net.proxy(config.upstream("interval = \"off\"")).await;
     (dir, app, net, proxy)
 }
 
-/// A live session, and the means to end it.
+/// Runs a live session for five seconds; the task returns the session.
 fn beside(mut session: Session) -> tokio::task::JoinHandle<Result<Session, String>> {
     tokio::spawn(async move {
         session.talks(Duration::from_secs(5)).await?;
@@ -40,7 +41,7 @@ fn beside(mut session: Session) -> tokio::task::JoinHandle<Result<Session, Strin
     })
 }
 
-/// Checks that the app's endpoint of each session closed within `bound` of `began`; the log says so too.
+/// Checks that the app's endpoint of each session closed within `bound` of `began`, and that the log has it.
 async fn gone(app: &Process, proxy: &Proxy, names: &[&str], began: Instant, bound: Duration) {
     for name in names {
         let close = app.event_line("close", |event| event["name"] == *name).await;
@@ -94,11 +95,11 @@ async fn s22_a_client_that_vanishes_in_a_download_is_gone_within_the_write_stall
     let (two, mut client) = net.h2(&proxy).await;
     let mut stream = client.websocket("/flood2").await;
     for _ in 0..5 {
-        let message = soon("a message", next_message(&mut download)).await.expect("the download goes on");
+        let message = wait_for("a message", next_message(&mut download)).await.expect("the download goes on");
         assert!(matches!(message, Message::Binary(_)), "{message:?}");
-        soon("a message", stream.message()).await.expect("the download goes on");
+        wait_for("a message", stream.message()).await.expect("the download goes on");
     }
-    // Both go on reading until nothing comes: what is lost is the network, not the reader.
+    // Both keep reading until nothing arrives: the fault is in the network, not in the reader.
     let reading = tokio::spawn(async move { while next_message(&mut download).await.is_ok() {} });
     let reading_too = tokio::spawn(async move { while let Ok(Some(_)) = stream.frame_within(STALL * 10).await {} });
     net.swallows(&[one, two]);

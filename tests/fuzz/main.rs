@@ -19,7 +19,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// A fuzz target: a function of any bytes, which panics where a property does not hold.
+/// A fuzz target: a function of arbitrary bytes, which panics if a property does not hold.
 type Target = fn(&[u8]);
 
 const TARGETS: &[(&str, Target)] = &[
@@ -34,7 +34,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("upgrade", targets::upgrade::run),
 ];
 
-/// Files of one corpus, and their bytes in all.
+/// The maximum number of files of one corpus, and of their bytes in total.
 const FILES_MOST: usize = 200;
 const BYTES_MOST: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz")
 }
 
-/// The files of the corpus of `name`, in order.
+/// Returns the files of the corpus of `name`, in order.
 fn corpus(name: &str) -> Vec<PathBuf> {
     let dir = root().join("corpus").join(name);
     let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
@@ -51,7 +51,7 @@ fn corpus(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Runs the target `name` on each file of its corpus, and names those that fail.
+/// Runs the target `name` on each file of its corpus, and reports those that fail.
 fn replay(name: &str) {
     let (_, target) = TARGETS.iter().find(|(target, _)| *target == name).expect("a target of that name");
     let files = corpus(name);

@@ -1,27 +1,28 @@
 //! What a client may not do, with a neighbour on the same connection or another.
 
 use http::{HeaderValue, Method, Request, Version};
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::http2::{Http2Client, extended, request};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 
-use crate::client::{Client, extended, request};
-use crate::raw::{
+use crate::PULSEGATE;
+use crate::h2::raw::{
     self, CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, HEADERS, PROTOCOL_ERROR, REFUSED_STREAM,
     RST_STREAM, Raw,
 };
-use crate::support::client::Neighbour;
-use crate::support::deadline::settles;
-use crate::support::fake::Fake;
-use crate::support::proxy::{Config, Proxy};
 
-async fn proxy(sections: &str) -> (Fake, Proxy) {
-    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(sections)).await;
+async fn proxy(sections: &str) -> (FakeApp, Proxy) {
+    let fake = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(sections)).await;
     (fake, proxy)
 }
 
 #[tokio::test]
 async fn what_connect_is_not_for_is_refused() {
     let (_fake, proxy) = proxy("").await;
-    let mut client = Client::connect(&proxy).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut neighbour = client.websocket("/echo").await;
 
     let plain = Request::builder().version(Version::HTTP_2).method(Method::CONNECT).uri("localhost:443");
@@ -42,7 +43,7 @@ async fn what_connect_is_not_for_is_refused() {
     neighbour.echoes("after all that").await;
     // A thread of its own writes the log, perhaps behind the answers.
     let rejected = || proxy.logged("ws.reject").iter().map(|line| line["reason"].clone()).collect::<Vec<_>>();
-    settles("both are logged", rejected, |rejected| rejected[..] == ["version", "bad_request"]).await;
+    wait_until("both are logged", rejected, |rejected| rejected[..] == ["version", "bad_request"]).await;
     proxy.finish().await;
 }
 
@@ -91,9 +92,9 @@ async fn a_request_that_is_malformed_costs_its_stream_alone() {
 
 #[tokio::test]
 async fn a_host_that_contradicts_the_authority_is_a_bad_request() {
-    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
-    let proxy = Proxy::start(Config::to(&fake.url).tls("hsts = \"1h\"")).await;
-    let mut client = Client::connect(&proxy).await;
+    let fake = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).tls("hsts = \"1h\"")).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut get = request(Method::GET, "/");
     get.headers_mut().insert("host", HeaderValue::from_static("evil.example"));
     let refused = client.ask(get).await;
@@ -107,7 +108,7 @@ async fn a_host_that_contradicts_the_authority_is_a_bad_request() {
 #[tokio::test]
 async fn heads_are_bounded_as_in_http_1() {
     let (_fake, proxy) = proxy("[limits]\nheaders = 10\nheader_bytes = \"8KiB\"\n").await;
-    let mut client = Client::connect(&proxy).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut many = request(Method::GET, "/");
     for number in 0..11 {
         many.headers_mut()
@@ -151,16 +152,16 @@ async fn a_head_that_trickles_is_given_up() {
     let line = proxy.line("a line", |line| line.json["message"] == "http2.goaway").await.json;
     assert_eq!(line["reason"], "header_timeout", "{line}");
 
-    let mut silent = crate::client::tls(&proxy).await;
-    crate::client::rest(&mut silent).await;
+    let mut silent = pulsegate_test_kit::http2::tls(&proxy).await;
+    pulsegate_test_kit::http2::rest(&mut silent).await;
     proxy.line("another", |line| line.json["message"] == "http2.goaway" && line.json["code"] == 0).await;
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn streams_are_limited() {
-    let fake = Fake::start(|_, stream| crate::support::fake::hold(stream)).await;
-    let proxy = Proxy::start(Config::to(&fake.url).with("[limits]\nstreams = 3\n")).await;
+    let fake = FakeApp::start(|_, stream| pulsegate_test_kit::fake_app::hold(stream)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with("[limits]\nstreams = 3\n")).await;
     let mut client = Raw::connect(&proxy).await;
     let block = raw::block(&raw::get("/"));
     for stream in [1, 3, 5, 7] {

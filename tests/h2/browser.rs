@@ -1,28 +1,29 @@
 //! Chromium opens WebSockets over the HTTP/2 connection that its page came by.
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::send;
+use pulsegate_test_kit::proxy::{BOUND, Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_until;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::browser::Browser;
-use crate::support::deadline::settles;
-use crate::support::node::App;
-use crate::support::process::send;
-use crate::support::proxy::{BOUND, Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
 #[tokio::test]
 async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK).with("close_grace = \"30s\"\n")).await;
     let mut browser = Browser::visit(&proxy.https("/?name=chromium"), &proxy.pki.ca).await;
     browser.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
     assert_eq!(open["network.protocol.version"], "2", "{open}");
 
-    // The page is silent for many windows and lives.
+    // The page is silent for many windows and stays connected.
     sleep(BOUND * 5).await;
     assert!(browser.events("close").is_empty(), "{}", browser.transcript());
-    browser.tell(&json!({ "send": "still here" })).await;
+    browser.write_line(&json!({ "send": "still here" })).await;
     browser.event("message", |event| event["data"] == "still here").await;
 
     // Nothing answers while Chromium's own network process is stopped, neither the session's pings nor the connection's.
@@ -45,8 +46,8 @@ async fn chromium_answers_pings_on_a_stream_and_shows_a_heartbeat_kill_as_1012()
 
 #[tokio::test]
 async fn socket_io_polls_and_upgrades_over_one_connection_and_comes_back() {
-    let app = App::start("libraries", "socket_io/app.js", &[]).await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK).with("profile = \"auto\"\n")).await;
+    let app = NodeApp::start("libraries", "socket_io/app.js", &[]).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK).with("profile = \"auto\"\n")).await;
     let browser = Browser::visit(&proxy.https("/"), &proxy.pki.ca).await;
     let open = browser.event("open", |_| true).await;
     assert_eq!(open["transport"], "polling", "{open}");
@@ -79,6 +80,6 @@ async fn socket_io_polls_and_upgrades_over_one_connection_and_comes_back() {
     send(network_service, Signal::CONT);
     browser.event("close", |_| true).await;
     let opened = || browser.events("open").len();
-    settles("the page comes back by itself", opened, |count| *count >= 2).await;
+    wait_until("the page comes back by itself", opened, |count| *count >= 2).await;
     proxy.finish().await;
 }

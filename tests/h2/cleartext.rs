@@ -1,22 +1,26 @@
 //! HTTP/2 with prior knowledge on a port without TLS (RFC 9113 §3.3).
 
-use crate::client::Client;
-use crate::support::deadline::soon;
-use crate::support::frames::{FIN, Frame, TEXT};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
 use h2::client::Builder;
 use http::{Method, Request, Version};
+use pulsegate_test_kit::frame::{FIN, Frame, TEXT};
+use pulsegate_test_kit::http2::Http2Client;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 
-fn config(app: &App, trusted: &str) -> Config {
-    Config::to(&app.url).tls("mode = \"off\"").with(&format!("[forwarded]\ntrusted_proxies = [\"{trusted}\"]\n"))
+use crate::PULSEGATE;
+
+fn config(app: &NodeApp, trusted: &str) -> Config {
+    Config::to(PULSEGATE, &app.url)
+        .tls("mode = \"off\"")
+        .with(&format!("[forwarded]\ntrusted_proxies = [\"{trusted}\"]\n"))
 }
 
 #[tokio::test]
 async fn requests_and_websockets_share_a_connection() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app, "127.0.0.0/8")).await;
-    let mut client = Client::over(proxy.tcp().await, &Builder::new()).await;
+    let mut client = Http2Client::over(proxy.tcp().await, &Builder::new()).await;
     let request = Request::builder()
         .method(Method::GET)
         .uri("http://app.example/request")
@@ -45,14 +49,14 @@ async fn requests_and_websockets_share_a_connection() {
 
 #[tokio::test]
 async fn other_peers_get_403_and_a_goaway() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let proxy = Proxy::start(config(&app, "192.0.2.0/24")).await;
     let connections = proxy.connections();
-    let mut client = Client::over(proxy.tcp().await, &Builder::new()).await;
+    let mut client = Http2Client::over(proxy.tcp().await, &Builder::new()).await;
     let answer = client.get("/request").await;
     assert_eq!((answer.status, answer.body.as_str()), (403, "403 Forbidden: untrusted_peer\n"), "{answer:?}");
-    soon("the end of the connection", &mut client.driver).await.expect("no panic").expect("GOAWAY with NO_ERROR");
-    let refused = |line: &crate::support::process::Line| {
+    wait_for("the end of the connection", &mut client.driver).await.expect("no panic").expect("GOAWAY with NO_ERROR");
+    let refused = |line: &pulsegate_test_kit::process::OutputLine| {
         line.json["message"] == "connection.refused" && line.json["reason"] == "untrusted_peer"
     };
     proxy.line("a refusal", refused).await;

@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesUnordered, iter};
 use http::Method;
+use pulsegate_test_kit::client::{Tls, Wss, next_message};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{CLOSE, FIN, Frame};
+use pulsegate_test_kit::http1;
+use pulsegate_test_kit::http2::{Http2Client, Http2Response, Http2WebSocket, request};
+use pulsegate_test_kit::open_files::raise_open_file_limit;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::spread::{Stalls, assert_even};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::client::{Answer, Client, WebSocket, request};
-use crate::support::client::{Tls, Wss, next_message};
-use crate::support::deadline::{soon, within};
-use crate::support::fake::Fake;
-use crate::support::files::raise_the_limit_of_open_files;
-use crate::support::frames::{CLOSE, FIN, Frame};
-use crate::support::plain;
-use crate::support::proxy::{Config, Proxy};
-use crate::support::spread::{Stalls, assert_even};
+use crate::PULSEGATE;
 
 /// Connections of HTTP/2, and the sessions on each.
 const CONNECTIONS: usize = 60;
@@ -40,13 +42,14 @@ type Told = JoinHandle<(Option<u16>, Instant)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
+    let _turn = busy_turn().await;
     // Two for each session in this process, and two in the proxy.
-    raise_the_limit_of_open_files(12_000);
+    raise_open_file_limit(12_000);
     let (fake, mut asked) = app().await;
-    let config = Config::to(&fake.url)
+    let config = Config::to(PULSEGATE, &fake.url)
         .drain("delay = \"1s\"")
         .drain("window = \"10s\"")
-        // A busy machine is not what is tried here.
+        // The timeout is long, because a busy machine is not under test here.
         .with("[limits]\nhandshake = \"60s\"\n[heartbeat]\ninterval = \"60s\"\ntimeout = \"60s\"\n");
     let mut proxy = Proxy::start(config).await;
     let (mut clients, mut told) = within(LONG, "all HTTP/2 sessions open", streams(&proxy)).await;
@@ -54,7 +57,7 @@ async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
     let (streamed, single) = under_way(&proxy, &mut clients[0]).await;
     let mut waiting = Vec::new();
     while waiting.len() < 2 * REQUESTS {
-        waiting.push(soon("the app gets the requests", asked.recv()).await.expect("the fake runs"));
+        waiting.push(wait_for("the app gets the requests", asked.recv()).await.expect("the fake runs"));
     }
 
     let stalls = Stalls::watch();
@@ -77,11 +80,11 @@ async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
     assert_eq!(moments.len(), SESSIONS);
     assert_even(&moments, WINDOW, stalls).await;
     for response in streamed {
-        let answer = Answer::of(soon("an answer", response).await.expect("an answer")).await;
+        let answer = Http2Response::of(wait_for("an answer", response).await.expect("an answer")).await;
         assert_eq!((answer.status, &*answer.body), (200, "ok"));
     }
     for mut stream in single {
-        let answer = soon("an answer", plain::Answer::read(&mut stream)).await.expect("an answer");
+        let answer = wait_for("an answer", http1::Response::read(&mut stream)).await.expect("an answer");
         assert_eq!((answer.status, &*answer.body, answer.header("connection")), (200, "ok", Some("close")));
     }
     let status = proxy.exit_within(LONG).await;
@@ -95,13 +98,13 @@ async fn s40_five_thousand_sessions_are_told_1012_over_the_window() {
 }
 
 /// An app that answers each Close, and leaves plain requests to the test.
-async fn app() -> (Fake, mpsc::UnboundedReceiver<TcpStream>) {
+async fn app() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>) {
     let (requests, asked) = mpsc::unbounded_channel();
-    let fake = Fake::start(move |request, mut stream| {
+    let fake = FakeApp::start(move |request, mut stream| {
         let requests = requests.clone();
         async move {
             if request.path() == "/late" {
-                // A test that is over takes no more.
+                // A finished test takes no more.
                 let _ = requests.send(stream);
                 return;
             }
@@ -119,11 +122,11 @@ async fn app() -> (Fake, mpsc::UnboundedReceiver<TcpStream>) {
 }
 
 /// The sessions over HTTP/2, one task each, and their connections.
-async fn streams(proxy: &Proxy) -> (Vec<Client>, Vec<Told>) {
+async fn streams(proxy: &Proxy) -> (Vec<Http2Client>, Vec<Told>) {
     let mut clients = Vec::new();
     let mut told = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut client = Client::connect(proxy).await;
+        let mut client = Http2Client::connect(proxy).await;
         for _ in 0..STREAMS {
             told.push(tokio::spawn(told_on(client.websocket("/ws").await)));
         }
@@ -137,7 +140,7 @@ async fn singles(proxy: &Proxy) -> Vec<Told> {
     opening.buffer_unordered(32).map(|websocket| tokio::spawn(told_by(websocket))).collect().await
 }
 
-async fn told_on(mut websocket: WebSocket) -> (Option<u16>, Instant) {
+async fn told_on(mut websocket: Http2WebSocket) -> (Option<u16>, Instant) {
     let close = websocket.message_within(LONG).await;
     let at = Instant::now();
     let code = close.as_ref().and_then(Frame::close).map(|(code, _)| code);
@@ -163,7 +166,7 @@ async fn told_by(mut websocket: Wss) -> (Option<u16>, Instant) {
 }
 
 /// Plain requests that the app has not answered, over HTTP/2 and over HTTP/1.1.
-async fn under_way(proxy: &Proxy, client: &mut Client) -> (Vec<h2::client::ResponseFuture>, Vec<Tls>) {
+async fn under_way(proxy: &Proxy, client: &mut Http2Client) -> (Vec<h2::client::ResponseFuture>, Vec<Tls>) {
     let (mut streamed, mut single) = (Vec::new(), Vec::new());
     for _ in 0..REQUESTS {
         streamed.push(client.send(request(Method::GET, "/late"), true).await.0);

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::proxy::Proxy;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-
-use crate::support::proxy::Proxy;
 
 /// Bytes that pass at a time.
 const PIECE: usize = 2048;

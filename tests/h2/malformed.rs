@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use crate::raw::{
+use pulsegate_test_kit::client::Neighbour;
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
+use pulsegate_test_kit::wait::within;
+
+use crate::PULSEGATE;
+use crate::h2::raw::{
     self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, HEADERS, PING,
     PROTOCOL_ERROR, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
 };
-use crate::support::client::Neighbour;
-use crate::support::deadline::settles;
-use crate::support::deadline::within;
-use crate::support::fake::{Fake, hold};
-use crate::support::proxy::{Config, Proxy};
 
 const PRIORITY: u8 = 0x2;
 const UNKNOWN: u8 = 0xbb;
@@ -18,8 +20,8 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
 /// An app that answers what has no body, and waits for the end of one.
-async fn app() -> Fake {
-    Fake::start(|request, mut stream| async move {
+async fn app() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         use tokio::io::AsyncWriteExt;
         if !request.head.starts_with("POST ") {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
@@ -32,7 +34,7 @@ async fn app() -> Fake {
 #[tokio::test]
 async fn a_message_that_is_malformed_costs_its_stream_alone() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect("/echo"))).await;
     client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == 1).await;
@@ -87,7 +89,7 @@ async fn a_message_that_is_malformed_costs_its_stream_alone() {
 #[tokio::test]
 async fn an_error_of_the_connection_has_the_code_of_its_kind() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     let window = [0, 4, 0x80, 0, 0, 0];
     let cases = [
@@ -113,14 +115,14 @@ async fn an_error_of_the_connection_has_the_code_of_its_kind() {
         assert_eq!(client.goaway().await, PROTOCOL_ERROR, "RFC 9113 §3.4: it begins with SETTINGS");
     }
     neighbour.echoes().await;
-    settles("each is logged once", || proxy.logged("http2.goaway").len(), |count| *count == 12).await;
+    wait_until("each is logged once", || proxy.logged("http2.goaway").len(), |count| *count == 12).await;
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn floods_of_frames_are_cut_off() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let neighbour = Neighbour::join(&proxy, "/echo").await;
     for (number, (what, frame)) in [
         ("PING", raw::frame(PING, 0, 0, b"12345678")),
@@ -150,7 +152,7 @@ async fn floods_of_frames_are_cut_off() {
         let code = within(Duration::from_secs(30), what, client.floods(&flood)).await;
         assert_eq!(code, Some(ENHANCE_YOUR_CALM), "{what}");
         let lines = || proxy.logged("http2.goaway").len();
-        settles("a line", lines, |lines| *lines == number + 1).await;
+        wait_until("a line", lines, |lines| *lines == number + 1).await;
         assert_eq!(proxy.logged("http2.goaway")[number]["reason"], "flood", "{what}");
         neighbour.echoes().await;
     }
@@ -159,7 +161,7 @@ async fn floods_of_frames_are_cut_off() {
 
 #[tokio::test]
 async fn a_client_that_widens_its_windows_for_every_piece_downloads() {
-    let app = Fake::start(|_, mut stream| async move {
+    let app = FakeApp::start(|_, mut stream| async move {
         use tokio::io::AsyncWriteExt;
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 64000000\r\nConnection: close\r\n\r\n";
         let _ = stream.write_all(head.as_bytes()).await;
@@ -168,7 +170,7 @@ async fn a_client_that_widens_its_windows_for_every_piece_downloads() {
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     client.send(HEADERS, END_HEADERS | END_STREAM, 1, &raw::block(&raw::get("/"))).await;
     let mut read = 0;

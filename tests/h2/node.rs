@@ -1,16 +1,17 @@
 //! Node's HTTP/2 client, and curl.
 
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::process::Command;
 
-use crate::support::deadline::soon;
-use crate::support::node::App;
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
 #[tokio::test]
 async fn node_opens_websockets_over_streams_and_answers_their_pings() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/h2/client.mjs");
     let mut command = Command::new("node");
     command.arg(script).arg(proxy.https("")).arg("--ca").arg(&proxy.pki.ca);
@@ -45,13 +46,13 @@ async fn node_opens_websockets_over_streams_and_answers_their_pings() {
 
 #[tokio::test]
 async fn curl_speaks_whichever_version_it_is_told() {
-    let app = App::bare().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let app = NodeApp::bare().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", flag, "--cacert"]).arg(&proxy.pki.ca);
         command.args(["--write-out", "\n%{http_version} %{http_code}"]).arg(proxy.https("/"));
-        let output = soon("curl ends", command.output()).await.expect("curl runs: apt-get install -y curl");
+        let output = wait_for("curl ends", command.output()).await.expect("curl runs: apt-get install -y curl");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.ends_with(&format!("\n{version} 200")), "{text} {}", String::from_utf8_lossy(&output.stderr));
         assert!(text.contains("<title>Echo</title>"), "{text}");

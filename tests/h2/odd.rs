@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::time::{Instant, sleep_until};
 
-use crate::raw::{
+use crate::PULSEGATE;
+use crate::h2::raw::{
     self, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw, WINDOW_UPDATE,
 };
-use crate::support::fake::Fake;
-use crate::support::proxy::{Config, Proxy};
 
 /// A connection with a WebSocket to the echo on each of `streams`.
 async fn echoes_on(proxy: &Proxy, streams: &[u32]) -> Raw {
@@ -30,8 +31,8 @@ async fn echoes(client: &mut Raw, stream: u32) {
 #[tokio::test]
 async fn s76_frames_of_padding_alone_end_nothing_and_use_up_no_window() {
     const PADDING: usize = 256;
-    let fake = Fake::answering("unused").await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
+    let fake = FakeApp::answering("unused").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
     let mut client = echoes_on(&proxy, &[1, 3]).await;
     let mut frame = vec![0; PADDING];
     frame[0] = 255;
@@ -56,8 +57,8 @@ async fn s76_frames_of_padding_alone_end_nothing_and_use_up_no_window() {
 
 #[tokio::test]
 async fn s76_a_slow_header_block_that_progresses_is_waited_for() {
-    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
-    let proxy = Proxy::start(Config::to(&fake.url).with("[limits]\nheader_read = \"1s\"\n")).await;
+    let fake = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with("[limits]\nheader_read = \"1s\"\n")).await;
     let mut client = echoes_on(&proxy, &[1]).await;
     let long = "x".repeat(120);
     let fields = (0..16).map(|number| (["x-a", "x-b"][number % 2], &*long));
@@ -77,8 +78,8 @@ async fn s76_a_slow_header_block_that_progresses_is_waited_for() {
 
 #[tokio::test]
 async fn s76_a_window_update_of_zero_costs_its_stream_alone() {
-    let fake = Fake::answering("unused").await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
+    let fake = FakeApp::answering("unused").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
     let mut client = echoes_on(&proxy, &[1, 3]).await;
     client.send(WINDOW_UPDATE, 0, 3, &[0; 4]).await;
     let reset = client.until("a reset", |frame| frame.kind == RST_STREAM).await;

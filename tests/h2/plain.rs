@@ -2,17 +2,18 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::http1::read_head;
+use pulsegate_test_kit::http2::{Http2Client, Http2Response, request};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 
-use crate::client::{Answer, Client, request};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::plain::read_head;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
 
 /// Answers with the head of the request that came in.
-async fn mirror() -> Fake {
-    Fake::start(|request, mut stream| async move {
+async fn mirror() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         let body = request.head;
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nX-App: yes\r\n\r\n{body}",
@@ -23,15 +24,15 @@ async fn mirror() -> Fake {
     .await
 }
 
-fn lines(answer: &Answer) -> Vec<String> {
+fn lines(answer: &Http2Response) -> Vec<String> {
     answer.body.lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn the_app_gets_an_http_1_request_like_any_other() {
     let app = mirror().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut get = request(Method::GET, "/path?query=1");
     for (name, value) in [("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers"), ("x-forwarded-for", "6.6.6.6")] {
         get.headers_mut().append(name, HeaderValue::from_static(value));
@@ -62,7 +63,7 @@ async fn the_app_gets_an_http_1_request_like_any_other() {
 
 #[tokio::test]
 async fn names_keep_their_case_over_http_1_behind_requests_of_http_2() {
-    let app = Fake::start(|request, mut stream| async move {
+    let app = FakeApp::start(|request, mut stream| async move {
         let mut next = Some(request.head);
         while let Some(head) = next {
             let answer = format!("HTTP/1.1 200 OK\r\nX-aPP: 1\r\nContent-Length: {}\r\n\r\n{head}", head.len());
@@ -73,8 +74,8 @@ async fn names_keep_their_case_over_http_1_behind_requests_of_http_2() {
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut tls = proxy.tls().await;
     for _ in 0..2 {
         // Its connection to the app is idle when the other request comes.
@@ -87,7 +88,7 @@ async fn names_keep_their_case_over_http_1_behind_requests_of_http_2() {
 
 #[tokio::test]
 async fn bodies_and_trailers_stream_both_ways() {
-    let app = Fake::start(|request, mut stream| async move {
+    let app = FakeApp::start(|request, mut stream| async move {
         use tokio::io::AsyncReadExt;
         let chunked = request.header("transfer-encoding") == Some("chunked");
         let mut body = Vec::new();
@@ -104,15 +105,15 @@ async fn bodies_and_trailers_stream_both_ways() {
         let _ = stream.write_all(answer.as_bytes()).await;
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut post = request(Method::POST, "/upload");
     post.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
     let (response, mut upload) = client.send(post, false).await;
     upload.send_data(Bytes::from(vec![b'x'; 200_000]), false).expect("open");
     let trailers = [("x-sum".parse().expect("a name"), HeaderValue::from_static("7"))].into_iter().collect();
     upload.send_trailers(trailers).expect("open");
-    let answer = Answer::of(soon("an answer", response).await.expect("an answer")).await;
+    let answer = Http2Response::of(wait_for("an answer", response).await.expect("an answer")).await;
     assert_eq!(answer.body.len(), 300_000);
     assert_eq!(answer.trailers.expect("trailers")["x-check"], "ok-true");
     proxy.finish().await;
@@ -120,9 +121,9 @@ async fn bodies_and_trailers_stream_both_ways() {
 
 #[tokio::test]
 async fn a_head_has_a_length_and_no_body() {
-    let app = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let app = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let answer = client.ask(request(Method::HEAD, "/")).await;
     assert_eq!((answer.status, answer.header("content-length"), &*answer.body), (200, Some("5"), ""));
     proxy.finish().await;
@@ -130,7 +131,7 @@ async fn a_head_has_a_length_and_no_body() {
 
 #[tokio::test]
 async fn a_request_that_waits_for_100_is_told_to_go_on() {
-    let app = Fake::start(|request, mut stream| async move {
+    let app = FakeApp::start(|request, mut stream| async move {
         use tokio::io::AsyncReadExt;
         assert_eq!(request.header("expect"), None);
         let mut body = [0; 4];
@@ -138,38 +139,38 @@ async fn a_request_that_waits_for_100_is_told_to_go_on() {
         let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut put = request(Method::PUT, "/");
     put.headers_mut().insert("expect", HeaderValue::from_static("100-continue"));
     put.headers_mut().insert("content-length", HeaderValue::from_static("4"));
     let (mut response, mut upload) = client.send(put, false).await;
-    let interim = soon("a 100", std::future::poll_fn(|cx| response.poll_informational(cx))).await;
+    let interim = wait_for("a 100", std::future::poll_fn(|cx| response.poll_informational(cx))).await;
     assert_eq!(interim.expect("one comes").expect("a sound one").status(), 100);
     upload.send_data(Bytes::from_static(b"body"), true).expect("open");
-    assert_eq!(soon("an answer", response).await.expect("an answer").status(), 204);
+    assert_eq!(wait_for("an answer", response).await.expect("an answer").status(), 204);
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn a_client_that_takes_its_request_back_frees_the_app() {
     let (tells, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let app = Fake::start(move |_, stream| {
+    let app = FakeApp::start(move |_, stream| {
         let tells = tells.clone();
         async move {
             let _ = tells.send("asked");
-            crate::support::fake::hold(stream).await;
+            pulsegate_test_kit::fake_app::hold(stream).await;
             let _ = tells.send("closed");
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let (response, mut stream) = client.send(request(Method::GET, "/slow"), true).await;
-    assert_eq!(soon("the app is asked", told.recv()).await, Some("asked"));
+    assert_eq!(wait_for("the app is asked", told.recv()).await, Some("asked"));
     stream.send_reset(h2::Reason::CANCEL);
     drop(response);
-    assert_eq!(soon("the app's connection closes", told.recv()).await, Some("closed"));
+    assert_eq!(wait_for("the app's connection closes", told.recv()).await, Some("closed"));
     let line = proxy.line("its access line", |line| line.json["message"] == "http.access").await.json;
     assert_eq!(line["http.response.status_code"], 499, "{line}");
     proxy.finish().await;
@@ -177,16 +178,16 @@ async fn a_client_that_takes_its_request_back_frees_the_app() {
 
 #[tokio::test]
 async fn an_app_that_breaks_off_is_told_by_a_reset() {
-    let app = Fake::start(|_, mut stream| async move {
+    let app = FakeApp::start(|_, mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let (response, _) = client.send(request(Method::GET, "/"), true).await;
-    let mut body = soon("an answer", response).await.expect("an answer").into_body();
+    let mut body = wait_for("an answer", response).await.expect("an answer").into_body();
     let error = loop {
-        match soon("the body", body.data()).await {
+        match wait_for("the body", body.data()).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => break error,
             None => panic!("half a body passed for a whole one"),
@@ -199,22 +200,22 @@ async fn an_app_that_breaks_off_is_told_by_a_reset() {
 
 #[tokio::test]
 async fn an_answer_that_is_left_where_it_is_is_cancelled() {
-    let app = Fake::start(|_, mut stream| async move {
+    let app = FakeApp::start(|_, mut stream| async move {
         let body = "z".repeat(200_000);
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let _ = stream.write_all(answer.as_bytes()).await;
-        crate::support::fake::hold(stream).await;
+        pulsegate_test_kit::fake_app::hold(stream).await;
     })
     .await;
     // Which heartbeat WebSockets have makes no difference.
     let limits = "[limits]\nwrite_stall = \"1500ms\"\n[heartbeat]\nmode = \"off\"\n";
-    let proxy = Proxy::start(Config::to(&app.url).with(limits)).await;
-    let mut client = Client::connect_as(&proxy, h2::client::Builder::new().initial_window_size(16 * 1024)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(limits)).await;
+    let mut client = Http2Client::connect_as(&proxy, h2::client::Builder::new().initial_window_size(16 * 1024)).await;
     let (response, _) = client.send(request(Method::GET, "/"), true).await;
-    let mut body = soon("an answer", response).await.expect("an answer").into_body();
+    let mut body = wait_for("an answer", response).await.expect("an answer").into_body();
     let mut came = 0;
     let error = loop {
-        match soon("the body", body.data()).await {
+        match wait_for("the body", body.data()).await {
             // Taken, and the window left shut.
             Some(Ok(data)) => came += data.len(),
             Some(Err(error)) => break error,
@@ -228,21 +229,21 @@ async fn an_answer_that_is_left_where_it_is_is_cancelled() {
 
 #[tokio::test]
 async fn a_refusal_overtakes_its_upload() {
-    let app = Fake::start(|_, mut stream| async move {
+    let app = FakeApp::start(|_, mut stream| async move {
         let refusal = "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 12\r\n\r\nwho are you?";
         let _ = stream.write_all(refusal.as_bytes()).await;
         // It has not read the body, which makes its close a reset.
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     for round in 0..60 {
         let size = [70_000, 200_000, 2_000_000][round % 3];
         let (response, mut upload) = client.send(request(Method::POST, "/upload"), false).await;
         // The stream may have ended already.
         let _ = upload.send_data(Bytes::from(vec![b'y'; size]), true);
-        let response = soon("an answer", response).await.expect("an answer, and no reset");
-        let answer = Answer::of(response).await;
+        let response = wait_for("an answer", response).await.expect("an answer, and no reset");
+        let answer = Http2Response::of(response).await;
         assert_eq!((answer.status, &*answer.body), (401, "who are you?"), "round {round}, {size} bytes");
     }
     client.ping().await;

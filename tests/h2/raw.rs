@@ -1,12 +1,11 @@
 //! HTTP/2 frame by frame, for what no client's library would send.
 
+use pulsegate_test_kit::client::Tls;
+use pulsegate_test_kit::http2::tls_over;
+use pulsegate_test_kit::proxy::Proxy;
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::client::tls_over;
-use crate::support::client::Tls;
-use crate::support::deadline::soon;
-use crate::support::proxy::Proxy;
 
 pub(crate) const DATA: u8 = 0x0;
 pub(crate) const HEADERS: u8 = 0x1;
@@ -111,8 +110,8 @@ impl Raw {
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
-        soon("the proxy reads", self.0.write_all(bytes)).await.expect("the connection lives");
-        soon("the proxy reads", self.0.flush()).await.expect("the connection lives");
+        wait_for("the proxy reads", self.0.write_all(bytes)).await.expect("the connection lives");
+        wait_for("the proxy reads", self.0.flush()).await.expect("the connection lives");
     }
 
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -129,7 +128,7 @@ impl Raw {
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
             Some(Frame { kind: head[3], flags: head[4], stream, payload })
         };
-        soon("a frame", read).await
+        wait_for("a frame", read).await
     }
 
     /// The next frame that `matches`; a PING of the proxy's is answered on the way.

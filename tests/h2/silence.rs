@@ -5,19 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{self, BINARY, CLOSE, FIN, Frame};
+use pulsegate_test_kit::http2::{Http2Client, Http2WebSocket, request};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, within};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::{Client, WebSocket, request};
-use crate::raw::{self, ACK, DATA, END_HEADERS, HEADERS, PING, Raw, WINDOW_UPDATE};
-use crate::slow::uploads;
-use crate::support::deadline::{soon, within};
-use crate::support::fake::Fake;
-use crate::support::frames::{self, BINARY, CLOSE, FIN, Frame};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::h2::raw::{self, ACK, DATA, END_HEADERS, HEADERS, PING, Raw, WINDOW_UPDATE};
+use crate::h2::slow::uploads;
 
 /// What an end may take beyond its bound.
 const SLACK: Duration = Duration::from_millis(500);
@@ -49,7 +50,7 @@ impl Lag {
 }
 
 /// Exchanges messages with the echo on `websocket`, one in 20 ms at most, for as long as the test runs.
-fn talks(mut websocket: WebSocket, lag: Lag) -> JoinHandle<()> {
+fn talks(mut websocket: Http2WebSocket, lag: Lag) -> JoinHandle<()> {
     tokio::spawn(async move {
         let text = "bytes of the connection".repeat(700);
         loop {
@@ -63,10 +64,10 @@ fn talks(mut websocket: WebSocket, lag: Lag) -> JoinHandle<()> {
 #[tokio::test]
 async fn s75_a_mute_stream_beside_live_ones_is_gone_from_both_legs_within_its_bound() {
     let timeout = Duration::from_secs(4);
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let heartbeat = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"4s\"\njitter = 0.0\n";
-    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(heartbeat)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let (mut deaths, mut talkers) = (Vec::new(), Vec::new());
     let lag = Lag::default();
     for _ in 0..2 {
@@ -74,7 +75,7 @@ async fn s75_a_mute_stream_beside_live_ones_is_gone_from_both_legs_within_its_bo
     }
     for _ in 0..3 {
         let mute = client.websocket("/raw").await;
-        let (_, app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         deaths.push(tokio::spawn(dies(mute, app)));
     }
     for death in deaths {
@@ -100,9 +101,9 @@ struct Death {
 }
 
 /// Reads both legs of a client that answers no ping.
-async fn dies(mut mute: WebSocket, mut app: TcpStream) -> Death {
+async fn dies(mut mute: Http2WebSocket, mut app: TcpStream) -> Death {
     let ping = mute.frame_within(LONG).await.expect("the stream lives").expect("a ping comes first");
-    assert_eq!(ping.opcode(), frames::PING, "{ping:?}");
+    assert_eq!(ping.opcode(), frame::PING, "{ping:?}");
     let probed = Instant::now();
     let client = async {
         let close = mute.frame_within(LONG).await.expect("the stream lives").expect("a Close");
@@ -135,7 +136,7 @@ async fn stalled(proxy: &Proxy, sessions: &mut mpsc::UnboundedReceiver<TcpStream
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect("/raw"))).await;
     client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == 1).await;
     client.send(WINDOW_UPDATE, 0, widens, &10_000_000_u32.to_be_bytes()).await;
-    let mut app = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let mut app = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     app.write_all(&Frame::server(FIN | BINARY, vec![1; LEN]).bytes()).await.expect("open");
     (client, app)
 }
@@ -159,7 +160,7 @@ async fn reads_on(client: &mut Raw, mut read: usize) {
 async fn s41_a_window_update_that_queues_behind_uploads_is_waited_for() {
     let (fake, mut sessions, _uploads) = uploads().await;
     for (widens, shut) in [(0, 1), (1, 0)] {
-        let proxy = Proxy::start(Config::to(&fake.url).with(STALLS)).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(STALLS)).await;
         let (mut client, _app) = stalled(&proxy, &mut sessions, widens).await;
         let post = [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"), (":path", "/upload")];
         client.send(HEADERS, END_HEADERS, 3, &raw::block(&post)).await;
@@ -179,7 +180,7 @@ async fn s41_a_window_update_that_queues_behind_uploads_is_waited_for() {
 #[tokio::test]
 async fn s41_a_window_update_that_a_stopped_proxy_has_not_read_is_waited_for() {
     let (fake, mut sessions, _uploads) = uploads().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(STALLS)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(STALLS)).await;
     let (mut client, _app) = stalled(&proxy, &mut sessions, 0).await;
     let mut read = 0;
     while read < WINDOW {
@@ -199,12 +200,12 @@ async fn s41_a_window_update_that_a_stopped_proxy_has_not_read_is_waited_for() {
 #[tokio::test]
 async fn s41_a_stream_that_is_not_read_beside_an_upload_ends_within_write_stall() {
     let (fake, mut sessions, _uploads) = uploads().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(STALLS)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(STALLS)).await;
     // The client's library answers PINGs, and opens no window for what is not taken.
-    let mut client = Client::connect(&proxy).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut unread = client.websocket("/raw").await;
     unread.holds = true;
-    let mut app = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let mut app = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let (_response, mut upload) = client.send(request(Method::POST, "/upload"), false).await;
     let lag = Lag::default();
     let uploading = tokio::spawn({

@@ -5,18 +5,19 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use h2::client::Builder;
 use http::Method;
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{BINARY, CLOSE, FIN, Frame, PING};
+use pulsegate_test_kit::http2::{Http2Client, Http2WebSocket, request, tls_over};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Barrier, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::client::{Client, WebSocket, request, tls_over};
-use crate::link::Link;
-use crate::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
-use crate::support::deadline::{soon, within};
-use crate::support::fake::Fake;
-use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING};
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::h2::link::Link;
+use crate::h2::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
 
 /// A heartbeat at which a slow link takes several windows for what is sent.
 const BRISK: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\nwrite_stall = \"3s\"\njitter = 0.0\n";
@@ -25,26 +26,26 @@ const BRISK: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\nwrite_sta
 const LONG: Duration = Duration::from_secs(120);
 
 /// A client over `link` with windows as large as a browser's.
-async fn browser(proxy: &Proxy, link: &Link) -> Client {
+async fn browser(proxy: &Proxy, link: &Link) -> Http2Client {
     let mut settings = Builder::new();
     settings.initial_window_size(6 << 20).initial_connection_window_size(15 << 20);
-    Client::over(tls_over(proxy, link.connect().await).await, &settings).await
+    Http2Client::over(tls_over(proxy, link.connect().await).await, &settings).await
 }
 
 /// Reads a message of `len` bytes on `websocket`, and answers pings.
-async fn takes(websocket: &mut WebSocket, len: usize) {
+async fn takes(websocket: &mut Http2WebSocket, len: usize) {
     let message = websocket.message_within(LONG).await.expect("a message");
     assert_eq!((message.opcode(), message.payload.len()), (BINARY, len), "{:?}", message.close());
 }
 
 #[tokio::test]
 async fn s72_a_burst_of_many_windows_over_a_slow_link_is_read_to_its_end() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(BRISK)).await;
     let link = Link::to(&proxy, 1_000_000, 60_000).await;
     let mut client = browser(&proxy, &link).await;
     let mut websocket = client.websocket("/raw").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let len = 900_000;
     let burst = tokio::spawn(async move {
         for _ in 0..9 {
@@ -64,15 +65,17 @@ async fn s72_a_burst_of_many_windows_over_a_slow_link_is_read_to_its_end() {
 
 #[tokio::test]
 async fn s73_many_streams_that_burst_at_once_over_a_slow_link_all_live() {
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     // A record of TLS and what the link holds take half a second and more on their way after they have been acknowledged.
-    let proxy = Proxy::start(Config::to(&fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\""))).await;
+    let proxy =
+        Proxy::start(Config::to(PULSEGATE, &fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\"")))
+            .await;
     let link = Link::to(&proxy, 1_000_000, 100_000).await;
     let mut client = browser(&proxy, &link).await;
     let (mut websockets, mut bursts) = (Vec::new(), Vec::new());
     for _ in 0..10 {
         websockets.push(client.websocket("/raw").await);
-        let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         bursts.push(async move {
             app.write_all(&Frame::server(FIN | BINARY, vec![1; 100_000]).bytes()).await.expect("open");
             app
@@ -100,14 +103,16 @@ async fn s73_streams_that_wait_for_the_window_of_the_connection_get_what_precede
 async fn waits_for_the_connection(closes: bool) {
     const STREAMS: usize = 8;
     const LEN: usize = 60_000;
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\""))).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy =
+        Proxy::start(Config::to(PULSEGATE, &fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\"")))
+            .await;
     let link = Link::to(&proxy, 1_000_000, 60_000).await;
-    let mut client = Client::over(tls_over(&proxy, link.connect().await).await, &Builder::new()).await;
+    let mut client = Http2Client::over(tls_over(&proxy, link.connect().await).await, &Builder::new()).await;
     let (mut websockets, mut apps) = (Vec::new(), Vec::new());
     for _ in 0..STREAMS {
         websockets.push(client.websocket("/raw").await);
-        apps.push(soon("the session", sessions.recv()).await.expect("the fake runs").1);
+        apps.push(wait_for("the session", sessions.recv()).await.expect("the fake runs").1);
     }
     for app in &mut apps {
         app.write_all(&Frame::server(FIN | BINARY, vec![1; LEN]).bytes()).await.expect("open");
@@ -131,7 +136,7 @@ async fn waits_for_the_connection(closes: bool) {
 
 /// Reads a message of `len` bytes on each of `websockets`, all of which live until the last has its message and a while
 /// longer.
-async fn all_take(websockets: &mut [WebSocket], len: usize) {
+async fn all_take(websockets: &mut [Http2WebSocket], len: usize) {
     let all = Barrier::new(websockets.len());
     let reads = websockets.iter_mut().map(async |websocket| {
         takes(websocket, len).await;
@@ -145,7 +150,7 @@ async fn all_take(websockets: &mut [WebSocket], len: usize) {
 }
 
 /// Answers pings for a while, in which the session must not end.
-async fn websocket_lives(websocket: &mut WebSocket) {
+async fn websocket_lives(websocket: &mut Http2WebSocket) {
     let ended = timeout(Duration::from_secs(4), websocket.message()).await;
     assert!(ended.is_err(), "the session sent {ended:?}");
 }
@@ -155,7 +160,7 @@ async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
     let (fake, _sessions, _uploads) = uploads().await;
     // A record of TLS takes 0.7 s on this link, and 100 KB always stand before the answer to a ping: 4 s.
     let heartbeat = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"3s\"\njitter = 0.0\n";
-    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(heartbeat)).await;
     let link = Link::to(&proxy, 25_000, 1_000_000).await;
     let mut client = browser(&proxy, &link).await;
     let mut websocket = client.websocket("/raw").await;
@@ -174,10 +179,10 @@ async fn s75_an_idle_websocket_beside_uploads_that_fill_the_uplink_lives() {
 }
 
 /// An app that accepts WebSockets on `/raw` and reads what is uploaded elsewhere.
-pub(crate) async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
+pub(crate) async fn uploads() -> (FakeApp, mpsc::UnboundedReceiver<TcpStream>, mpsc::UnboundedReceiver<usize>) {
     let (opened, sessions) = mpsc::unbounded_channel();
     let (reads, uploads) = mpsc::unbounded_channel();
-    let fake = Fake::start(move |request, mut stream| {
+    let fake = FakeApp::start(move |request, mut stream| {
         let (opened, reads) = (opened.clone(), reads.clone());
         async move {
             if request.path() == "/raw" {
@@ -200,8 +205,8 @@ pub(crate) async fn uploads() -> (Fake, mpsc::UnboundedReceiver<TcpStream>, mpsc
 #[tokio::test]
 async fn s75_a_silent_stream_on_a_busy_connection_is_found_by_the_answers_to_later_pings() {
     let (fake, _sessions, _uploads) = uploads().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(BRISK)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut silent = client.websocket("/raw").await;
     let mut busy = client.websocket("/echo").await;
     let begun = Instant::now();
@@ -232,12 +237,12 @@ async fn s75_a_silent_stream_on_a_busy_connection_is_found_by_the_answers_to_lat
 
 #[tokio::test]
 async fn s56_a_data_frame_that_arrives_in_pieces_keeps_its_stream_alive() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(BRISK)).await;
     let mut client = Raw::connect(&proxy).await;
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect("/raw"))).await;
     client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == 1).await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let message = Frame::client(FIN | BINARY, vec![7; 16_000]);
     let frame = raw::frame(DATA, 0, 1, &message.bytes());
     // 8 seconds, four times as long as a silent client has.
@@ -254,12 +259,12 @@ async fn s56_a_data_frame_that_arrives_in_pieces_keeps_its_stream_alive() {
 
 #[tokio::test]
 async fn s80_a_blocked_connection_ends_its_sessions_as_slow_readers() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(BRISK)).await;
     let link = Link::to(&proxy, 1_000_000, 1_000_000).await;
     let mut client = browser(&proxy, &link).await;
     let _websocket = client.websocket("/raw").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     link.cut();
     let flood = tokio::spawn(async move {
         let frame = Frame::server(FIN | BINARY, vec![1; 1 << 20]).bytes();
@@ -273,15 +278,15 @@ async fn s80_a_blocked_connection_ends_its_sessions_as_slow_readers() {
 
 #[tokio::test]
 async fn s80_an_idle_session_on_a_connection_that_takes_nothing_ends_with_the_cause_that_it_is() {
-    let (fake, mut sessions) = Fake::sessions().await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
     let heartbeat = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"2s\"\nwrite_stall = \"2s\"\n";
-    let proxy = Proxy::start(Config::to(&fake.url).with(heartbeat)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(heartbeat)).await;
     let link = Link::to(&proxy, 1_000_000, 1_000_000).await;
     let mut client = browser(&proxy, &link).await;
     let _idle = client.websocket("/raw?idle").await;
-    let (_, _idle_app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, _idle_app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let _busy = client.websocket("/raw").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     link.cut();
     // One burst, which the sockets take whole: no session is blocked, and the probes stand behind it.
     app.write_all(&Frame::server(FIN | BINARY, vec![1; 150_000]).bytes()).await.expect("open");
@@ -293,12 +298,12 @@ async fn s80_an_idle_session_on_a_connection_that_takes_nothing_ends_with_the_ca
 
 #[tokio::test]
 async fn s54_what_the_app_said_before_its_end_arrives_over_a_slow_link() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(BRISK)).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(BRISK)).await;
     let link = Link::to(&proxy, 1_000_000, 60_000).await;
     let mut client = browser(&proxy, &link).await;
     let mut websocket = client.websocket("/raw").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     // Half-closed by the client: what the app still says is on its way for longer than `close_grace`.
     websocket.end();
     let last = Frame::server(FIN | BINARY, vec![1; 300_000]);

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{FIN, Frame, TEXT};
+use pulsegate_test_kit::http2::Http2Client;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tokio::time::sleep;
 
-use crate::client::Client;
-use crate::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw};
-use crate::support::fake::Fake;
-use crate::support::frames::{FIN, Frame, TEXT};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::h2::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Raw};
 
 #[tokio::test]
 async fn s77_a_header_block_that_was_under_way_costs_no_socket_of_its_connection() {
-    let fake = Fake::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
-    let proxy = Proxy::start(Config::to(&fake.url).with("[limits]\nheader_read = \"2s\"\n")).await;
+    let fake = FakeApp::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with("[limits]\nheader_read = \"2s\"\n")).await;
     let mut client = Raw::connect(&proxy).await;
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect("/echo"))).await;
     client.until("the WebSocket", |frame| frame.kind == HEADERS && frame.stream == 1).await;
@@ -51,11 +52,11 @@ async fn s77_a_header_block_that_was_under_way_costs_no_socket_of_its_connection
 
 #[tokio::test]
 async fn s57_an_app_that_stops_is_given_up_where_nothing_but_its_last_bytes_woke_the_session() {
-    let app = App::bare().await;
+    let app = NodeApp::bare().await;
     let watch = "interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1500ms\"";
-    let config = Config::to(&app.url).upstream(watch).with("[heartbeat]\nmode = \"off\"\n");
+    let config = Config::to(PULSEGATE, &app.url).upstream(watch).with("[heartbeat]\nmode = \"off\"\n");
     let proxy = Proxy::start(config).await;
-    let mut client = Client::connect(&proxy).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut websocket = client.websocket("/ws").await;
     // The stream holds the echo when its session is last polled, and no heartbeat polls it again.
     websocket.echoes("the last bytes").await;

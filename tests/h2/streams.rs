@@ -1,11 +1,13 @@
 //! How many streams of each kind a connection may have, and what comes of those that its client gives up.
 
-use crate::raw::{
+use pulsegate_test_kit::fake_app::{FakeApp, hold};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+
+use crate::PULSEGATE;
+use crate::h2::raw::{
     self, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM,
     RST_STREAM, Raw,
 };
-use crate::support::fake::{Fake, hold};
-use crate::support::proxy::{Config, Proxy};
 
 /// Codes and settings of the protocol that only these tests use.
 const CANCEL: u32 = 8;
@@ -13,8 +15,8 @@ const MAX_CONCURRENT_STREAMS: u16 = 3;
 const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 /// An app that answers every upgrade, and `/slow` never.
-async fn app() -> Fake {
-    Fake::start(|request, mut stream| async move {
+async fn app() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         use tokio::io::AsyncWriteExt;
         if request.header("upgrade").is_some() {
             stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
@@ -27,8 +29,8 @@ async fn app() -> Fake {
     .await
 }
 
-async fn proxy(app: &Fake, sections: &str) -> Proxy {
-    Proxy::start(Config::to(&app.url).with(sections)).await
+async fn proxy(app: &FakeApp, sections: &str) -> Proxy {
+    Proxy::start(Config::to(PULSEGATE, &app.url).with(sections)).await
 }
 
 impl Raw {
@@ -122,7 +124,7 @@ async fn each_kind_of_stream_has_a_limit_of_its_own() {
 #[tokio::test]
 async fn http2_can_do_without_websockets_and_be_off() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url).listen("http2 = \"no-websockets\"")).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).listen("http2 = \"no-websockets\"")).await;
     let (mut client, settings) = Raw::connect_and_tell(&proxy).await;
     assert_eq!(raw::setting(&settings, MAX_CONCURRENT_STREAMS), Some(100));
     assert_eq!(raw::setting(&settings, ENABLE_CONNECT_PROTOCOL), None);
@@ -131,16 +133,16 @@ async fn http2_can_do_without_websockets_and_be_off() {
     assert_eq!((reset.stream, reset.code()), (1, Some(PROTOCOL_ERROR)), "RFC 8441 §4: it was not offered");
     client.get(3, "/").await;
     client.answered(3).await;
-    crate::support::client::Neighbour::join(&proxy, "/echo").await.echoes().await;
+    pulsegate_test_kit::client::Neighbour::join(&proxy, "/echo").await.echoes().await;
     drop(client);
     proxy.finish().await;
 
-    let proxy = Proxy::start(Config::to(&app.url).listen("http2 = \"off\"")).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).listen("http2 = \"off\"")).await;
     let name = rustls::pki_types::ServerName::try_from("localhost").expect("a valid name");
     let connector = tokio_rustls::TlsConnector::from(proxy.pki.client_of("h2"));
     let refused = connector.connect(name, proxy.tcp().await).await.expect_err("nothing else was offered");
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
-    crate::support::client::Neighbour::join(&proxy, "/echo").await.echoes().await;
+    pulsegate_test_kit::client::Neighbour::join(&proxy, "/echo").await.echoes().await;
     proxy.finish().await;
 }
 

@@ -2,23 +2,26 @@
 
 use std::time::Duration;
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::raw::{self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::h2::raw::{
+    self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PROTOCOL_ERROR, RST_STREAM, Raw,
+};
 
 const ODD: [&str; 4] = [r#"/a?filter={"room":1}"#, "/<a>`?b=<c>`|^{}", r#"/"?""#, "/>>>?>>>"];
 
 const PRIORITIZED: u8 = 0x20;
 
 /// An app that answers with the request line.
-async fn app() -> Fake {
-    Fake::start(|request, mut stream| async move {
+async fn app() -> FakeApp {
+    FakeApp::start(|request, mut stream| async move {
         let line = request.head.lines().next().unwrap_or_default();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", line.len());
         let _ = stream.write_all(format!("{head}{line}").as_bytes()).await;
@@ -42,7 +45,7 @@ async fn answer(client: &mut Raw, stream: u32) -> String {
 #[tokio::test]
 async fn what_servers_pass_passes_unchanged() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     let mut stream = 1;
     for target in ODD {
@@ -58,7 +61,7 @@ async fn what_servers_pass_passes_unchanged() {
             assert_eq!(answer(&mut client, stream).await, format!("GET {target} HTTP/1.1"));
             stream += 2;
         }
-        let is_its = |line: &Line| line.json["message"] == "http.access" && line.json["url.path"] == path(target);
+        let is_its = |line: &OutputLine| line.json["message"] == "http.access" && line.json["url.path"] == path(target);
         let line = proxy.line("its access line", is_its).await.json;
         assert_eq!(line["http.response.status_code"], 200, "{line}");
     }
@@ -72,7 +75,7 @@ fn path(target: &str) -> &str {
 #[tokio::test]
 async fn a_path_in_the_table_passes_unchanged_each_time() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     let rest = &raw::block(&raw::get("/")[..3]);
     // `/"<>`, coded and not, entered in the table; then by their indices.
@@ -94,14 +97,14 @@ async fn a_path_in_the_table_passes_unchanged_each_time() {
 #[tokio::test]
 async fn curl_sends_them() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     for version in ["--http2", "--http1.1"] {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--globoff", "--path-as-is", version, "--cacert"]).arg(&proxy.pki.ca);
         let [a, b, c, d] = ODD;
         let targets = [a, b, c, d, a, b];
         command.args(targets.iter().map(|target| proxy.https(target)));
-        let output = soon("curl ends", command.output()).await.expect("curl runs: apt-get install -y curl");
+        let output = wait_for("curl ends", command.output()).await.expect("curl runs: apt-get install -y curl");
         let expected = targets.map(|target| format!("GET {target} HTTP/1.1")).concat();
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(text, expected, "{version}: {}", String::from_utf8_lossy(&output.stderr));
@@ -111,12 +114,12 @@ async fn curl_sends_them() {
 
 #[tokio::test]
 async fn an_upgrade_keeps_its_target() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
     let mut client = Raw::connect(&proxy).await;
     let target = r#"/echo?filter={"room":1}"#;
     client.send(HEADERS, END_HEADERS, 1, &raw::block(&raw::connect(target))).await;
-    let (request, app) = soon("the app is asked", sessions.recv()).await.expect("a session");
+    let (request, app) = wait_for("the app is asked", sessions.recv()).await.expect("a session");
     assert_eq!(request.path(), target);
     client.until("a 200", |frame| frame.kind == HEADERS && frame.stream == 1).await;
     drop((client, app));
@@ -126,7 +129,7 @@ async fn an_upgrade_keeps_its_target() {
 #[tokio::test]
 async fn targets_of_another_form_are_refused() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     for (stream, target) in [(1, "/x#y"), (3, "/\"#"), (5, "/?a#b\"")] {
         client.send(HEADERS, END_HEADERS | END_STREAM, stream, &raw::block(&raw::get(target))).await;
@@ -150,7 +153,7 @@ async fn targets_of_another_form_are_refused() {
 #[tokio::test]
 async fn a_long_block_in_pieces_is_one_block() {
     let app = app().await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     let mut block = raw::block(&raw::get("/\"long\""));
     // Within `limits.headers` and `limits.header_bytes`; longer than what is read at once.

@@ -1,12 +1,13 @@
 //! Trailers carry what the two ends have to say, and nothing that only a proxy says or that concerns one connection.
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use crate::raw::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Raw};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::h2::raw::{self, DATA, END_HEADERS, END_STREAM, HEADERS, Raw};
 
 /// Fields of trailers that go no further, in lower case.
 const REFUSED: [(&str, &str); 9] = [
@@ -24,7 +25,7 @@ const REFUSED: [(&str, &str); 9] = [
 #[tokio::test]
 async fn trailers_of_a_client_are_cleaned() {
     let (heads, mut seen) = mpsc::unbounded_channel();
-    let app = Fake::start(move |request, mut stream| {
+    let app = FakeApp::start(move |request, mut stream| {
         let heads = heads.clone();
         async move {
             let mut body = Vec::new();
@@ -36,7 +37,7 @@ async fn trailers_of_a_client_are_cleaned() {
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = Raw::connect(&proxy).await;
     let names = [REFUSED.map(|(name, _)| name).join(", "), "x-sum".to_owned()].join(", ");
     let (first, second) = names.split_at(names.find(", forwarded").expect("it is there"));
@@ -46,7 +47,7 @@ async fn trailers_of_a_client_are_cleaned() {
     client.send(DATA, 0, 1, b"body").await;
     let trailers = [&REFUSED[..], &[("x-sum", "7")]].concat();
     client.send(HEADERS, END_HEADERS | END_STREAM, 1, &raw::block(&trailers)).await;
-    let (head, body) = soon("the request", seen.recv()).await.expect("the fake runs");
+    let (head, body) = wait_for("the request", seen.recv()).await.expect("the fake runs");
     assert!(head.contains("trailer: x-sum\r\n"), "{head}");
     assert!(body.ends_with("\r\n0\r\nx-sum: 7\r\n\r\n"), "{body}");
     client.until("an answer", |frame| frame.kind == HEADERS && frame.stream == 1).await;
@@ -63,7 +64,7 @@ async fn trailers_of_an_app_are_cleaned() {
         // Nothing is left of these.
         format!("0\r\n{lines}\r\n"),
     ];
-    let app = Fake::start(move |request, mut stream| {
+    let app = FakeApp::start(move |request, mut stream| {
         let which: usize = request.path()[1..].parse().expect("a number");
         let head = "HTTP/1.1 200 OK\r\nConnection: X-Nominated\r\nTrailer: X-Sum, X-Nominated, Host\r\n\
                     Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n";
@@ -71,8 +72,8 @@ async fn trailers_of_an_app_are_cleaned() {
         async move { stream.write_all(answer.as_bytes()).await.expect("answer") }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&app.url)).await;
-    let mut client = crate::client::Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
+    let mut client = pulsegate_test_kit::http2::Http2Client::connect(&proxy).await;
     for (path, sum) in [("/0", Some("7")), ("/1", Some("7")), ("/2", None)] {
         let answer = client.get(path).await;
         assert_eq!((answer.status, &*answer.body, answer.header("trailer")), (200, "body", Some("X-Sum")), "{path}");

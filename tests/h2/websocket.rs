@@ -1,19 +1,20 @@
 //! WebSockets over streams: the handshake, the bridge to the app, the heartbeat, and every kind of end.
 
 use http::HeaderValue;
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::frame::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::http2::{Http2Client, extended};
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, extended};
-use crate::support::deadline::soon;
-use crate::support::fake::Fake;
-use crate::support::frames::{BINARY, CLOSE, FIN, Frame, PING, PONG, TEXT};
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::PULSEGATE;
 
 #[tokio::test]
 async fn the_app_is_asked_for_an_upgrade_with_a_key_of_the_proxys_own() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut connect = extended("websocket", "/raw?token=secret");
     let headers = connect.headers_mut();
     headers.insert("origin", HeaderValue::from_static("https://app.example"));
@@ -23,7 +24,7 @@ async fn the_app_is_asked_for_an_upgrade_with_a_key_of_the_proxys_own() {
     for field in ["sec-websocket-accept", "connection", "upgrade", "content-length"] {
         assert!(!websocket.headers.contains_key(field), "{field}: {:?}", websocket.headers);
     }
-    let (request, mut app) = soon("the upgrade", sessions.recv()).await.expect("the fake runs");
+    let (request, mut app) = wait_for("the upgrade", sessions.recv()).await.expect("the fake runs");
     assert!(request.head.starts_with("GET /raw?token=secret HTTP/1.1\r\n"), "{}", request.head);
     assert_eq!(request.header("upgrade"), Some("websocket"));
     assert_eq!(request.header("connection").map(str::to_lowercase).as_deref(), Some("upgrade"));
@@ -36,7 +37,7 @@ async fn the_app_is_asked_for_an_upgrade_with_a_key_of_the_proxys_own() {
 
     let sent = Frame::client(FIN | TEXT, "from the client");
     websocket.send_frame(&sent).await;
-    assert_eq!(soon("a frame", Frame::read(&mut app)).await, Some(sent), "masked as it was");
+    assert_eq!(wait_for("a frame", Frame::read(&mut app)).await, Some(sent), "masked as it was");
     let sent = Frame::server(FIN | BINARY, vec![7; 100_000]);
     app.write_all(&sent.bytes()).await.expect("open");
     assert_eq!(websocket.message().await, Some(sent));
@@ -57,7 +58,7 @@ async fn the_app_is_asked_for_an_upgrade_with_a_key_of_the_proxys_own() {
 
 #[tokio::test]
 async fn subprotocol_and_extensions_are_between_client_and_app() {
-    let fake = Fake::start(|request, mut stream| async move {
+    let fake = FakeApp::start(|request, mut stream| async move {
         let accepted = request.accept();
         let head = accepted.trim_end_matches("\r\n");
         let answer = format!(
@@ -71,8 +72,8 @@ async fn subprotocol_and_extensions_are_between_client_and_app() {
         }
     })
     .await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut connect = extended("websocket", "/raw");
     connect.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("soap, chat"));
     connect.headers_mut().insert("sec-websocket-extensions", HeaderValue::from_static("permessage-deflate"));
@@ -80,7 +81,7 @@ async fn subprotocol_and_extensions_are_between_client_and_app() {
     assert_eq!(websocket.headers["sec-websocket-protocol"], "chat");
     assert_eq!(websocket.headers["sec-websocket-extensions"], "permessage-deflate; server_no_context_takeover");
     assert_eq!(websocket.headers["set-cookie"], "a=1");
-    let compressed = FIN | crate::support::frames::RSV1 | BINARY;
+    let compressed = FIN | pulsegate_test_kit::frame::RSV1 | BINARY;
     websocket.send_frame(&Frame::client(compressed, "anything")).await;
     assert_eq!(websocket.message().await, Some(Frame::server(compressed, "anything")));
     proxy.finish().await;
@@ -98,9 +99,9 @@ async fn an_answer_that_is_no_accept_is_no_session() {
         ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 502, None),
     ] {
-        let fake = Fake::answering(answer).await;
-        let proxy = Proxy::start(Config::to(&fake.url)).await;
-        let mut client = Client::connect(&proxy).await;
+        let fake = FakeApp::answering(answer).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+        let mut client = Http2Client::connect(&proxy).await;
         let got = client.ask_on(extended("websocket", "/raw")).await;
         assert_eq!(got.status, status, "{got:?}");
         if let Some(body) = body {
@@ -115,11 +116,11 @@ async fn an_answer_that_is_no_accept_is_no_session() {
 
 #[tokio::test]
 async fn own_pings_are_swallowed_and_the_apps_pass() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(QUICK)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(QUICK)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut websocket = client.websocket("/raw").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     let ping = websocket.frame().await.expect("the stream lives").expect("a probe");
     assert_eq!((ping.first, ping.payload.len(), ping.mask), (FIN | PING, 8, None));
     websocket.send_frame(&Frame::client(FIN | PONG, ping.payload)).await;
@@ -131,20 +132,20 @@ async fn own_pings_are_swallowed_and_the_apps_pass() {
             break;
         }
     }
-    assert_eq!(soon("the app's pong", Frame::read(&mut app)).await, Some(Frame::client(FIN | PONG, "app")));
+    assert_eq!(wait_for("the app's pong", Frame::read(&mut app)).await, Some(Frame::client(FIN | PONG, "app")));
     proxy.finish().await;
 }
 
 #[tokio::test]
 async fn a_silent_stream_is_torn_down_and_its_neighbour_is_not() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url).with(QUICK)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(QUICK)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut silent = client.websocket("/raw").await;
     let mut neighbour = client.websocket("/echo").await;
-    let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+    let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
     // The neighbour answers its pings all the while, and the HTTP/2 PINGs are answered by the client's library.
-    let killed = soon("the app hears of it", async {
+    let killed = wait_for("the app hears of it", async {
         loop {
             tokio::select! {
                 frame = Frame::read(&mut app) => break frame,
@@ -172,16 +173,16 @@ async fn a_silent_stream_is_torn_down_and_its_neighbour_is_not() {
 
 #[tokio::test]
 async fn a_close_passes_with_its_code_and_each_side_ends_its_stream() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     for by_client in [true, false] {
         let mut websocket = client.websocket("/raw").await;
-        let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         let payload = b"\x0f\xa1bye";
         if by_client {
             websocket.send_frame(&Frame::client(FIN | CLOSE, payload)).await;
-            assert_eq!(soon("the Close", Frame::read(&mut app)).await, Some(Frame::client(FIN | CLOSE, payload)));
+            assert_eq!(wait_for("the Close", Frame::read(&mut app)).await, Some(Frame::client(FIN | CLOSE, payload)));
             app.write_all(&Frame::server(FIN | CLOSE, payload).bytes()).await.expect("open");
         } else {
             app.write_all(&Frame::server(FIN | CLOSE, payload).bytes()).await.expect("open");
@@ -189,7 +190,7 @@ async fn a_close_passes_with_its_code_and_each_side_ends_its_stream() {
         assert_eq!(websocket.frame().await.expect("open"), Some(Frame::server(FIN | CLOSE, payload)));
         if !by_client {
             websocket.send_frame(&Frame::client(FIN | CLOSE, payload)).await;
-            assert_eq!(soon("the Close", Frame::read(&mut app)).await, Some(Frame::client(FIN | CLOSE, payload)));
+            assert_eq!(wait_for("the Close", Frame::read(&mut app)).await, Some(Frame::client(FIN | CLOSE, payload)));
         }
         assert_eq!(websocket.frame().await.expect("END_STREAM, no reset"), None);
         websocket.end();
@@ -204,13 +205,13 @@ async fn a_close_passes_with_its_code_and_each_side_ends_its_stream() {
 
 #[tokio::test]
 async fn s43_an_upstream_reset_is_rst_stream_cancel_and_a_fin_is_end_stream() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut neighbour = client.websocket("/echo").await;
     for reset in [true, false] {
         let mut websocket = client.websocket("/raw").await;
-        let (_, app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         if reset {
             app.set_zero_linger().expect("a TCP socket");
         }
@@ -233,12 +234,12 @@ async fn s43_an_upstream_reset_is_rst_stream_cancel_and_a_fin_is_end_stream() {
 
 #[tokio::test]
 async fn a_clients_end_stream_and_its_reset_end_the_upstream_leg() {
-    let (fake, mut sessions) = Fake::sessions().await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let (fake, mut sessions) = FakeApp::sessions().await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     for reset in [false, true] {
         let mut websocket = client.websocket("/raw").await;
-        let (_, mut app) = soon("the session", sessions.recv()).await.expect("the fake runs");
+        let (_, mut app) = wait_for("the session", sessions.recv()).await.expect("the fake runs");
         websocket.send_frame(&Frame::client(FIN | TEXT, "last words")).await;
         if reset {
             client.ping().await;
@@ -246,10 +247,10 @@ async fn a_clients_end_stream_and_its_reset_end_the_upstream_leg() {
         } else {
             websocket.end();
         }
-        let last = soon("the last words", Frame::read(&mut app)).await;
+        let last = wait_for("the last words", Frame::read(&mut app)).await;
         assert_eq!(last, Some(Frame::client(FIN | TEXT, "last words")));
         let mut rest = Vec::new();
-        soon("the end", app.read_to_end(&mut rest)).await.expect("FIN");
+        wait_for("the end", app.read_to_end(&mut rest)).await.expect("FIN");
         assert!(rest.is_empty(), "{rest:?}");
         if !reset {
             // The app may still speak: a half-close is carried as such.
@@ -266,9 +267,9 @@ async fn a_clients_end_stream_and_its_reset_end_the_upstream_leg() {
 
 #[tokio::test]
 async fn a_message_of_many_windows_comes_back_whole() {
-    let fake = Fake::answering("unused").await;
-    let proxy = Proxy::start(Config::to(&fake.url)).await;
-    let mut client = Client::connect(&proxy).await;
+    let fake = FakeApp::answering("unused").await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url)).await;
+    let mut client = Http2Client::connect(&proxy).await;
     let mut websocket = client.websocket("/echo").await;
     let payload: Vec<u8> = (0..8_u32 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
     websocket.send_frame(&Frame::client(FIN | BINARY, payload.clone())).await;

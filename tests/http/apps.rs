@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulsegate::config::{Forwarded, Route, Settings, Upstream, UpstreamTls};
-use pulsegate::upstream::Apps;
+use pulsegate::config::{Forwarded, Route, Settings, UpstreamSettings, UpstreamTls};
+use pulsegate::upstream::AppSet;
 
 use crate::support::{App, LogPage, Proxy, alter_app};
 use crate::tls::{Asks, TlsApp};
@@ -13,13 +13,13 @@ use crate::upgrade::{handshake, switching};
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A proxy before `app`, of which it knows `tls`.
+/// Starts a proxy before `app`, with the settings `tls`.
 fn before(app: &TlsApp, tls: &UpstreamTls) -> Proxy {
     Proxy::with(app.target(), |settings| alter_app(settings, |app| app.tls = Some(tls.clone())))
 }
 
 /// Gives the path `path` an app of its own.
-fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<Upstream>) {
+fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<UpstreamSettings>) {
     let route = Route { path: path.into(), ..Route::to(Arc::clone(upstream)) };
     settings.routes.insert(0, Arc::new(route));
 }
@@ -27,7 +27,7 @@ fn add_route(settings: &mut Settings, path: &str, upstream: &Arc<Upstream>) {
 #[tokio::test]
 async fn each_route_leads_to_its_own_app() {
     let (shop, chat) = (App::start().await, App::start().await);
-    let own = Arc::new(Upstream { ..Upstream::at(chat.target()) });
+    let own = Arc::new(UpstreamSettings { ..UpstreamSettings::at(chat.target()) });
     let proxy = Proxy::with(shop.target(), |settings| {
         add_route(settings, "/live/", &own);
         add_route(settings, "/also-live/", &own);
@@ -72,7 +72,8 @@ async fn each_route_leads_to_its_own_app() {
 #[tokio::test]
 async fn an_app_that_is_down_leaves_the_others_alone() {
     let (shop, gone) = (App::start().await, App::start().await.target());
-    let proxy = Proxy::with(shop.target(), |settings| add_route(settings, "/live/", &Arc::new(Upstream::at(gone))));
+    let proxy =
+        Proxy::with(shop.target(), |settings| add_route(settings, "/live/", &Arc::new(UpstreamSettings::at(gone))));
     let mut client = proxy.connect();
     client.send("GET /live/ HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(client.head().await.line, "HTTP/1.1 502 Bad Gateway");
@@ -102,7 +103,7 @@ async fn an_app_behind_tls_is_asked_like_any_other() {
         upstream.send(OK).await;
         client.head().await;
         client.expect("ok").await;
-        // And a second time on the same connection.
+        // The same a second time on this connection.
         client.send(GET).await;
         upstream.head().await;
         upstream.send(OK).await;
@@ -122,7 +123,7 @@ async fn a_websocket_goes_through_tls_both_ways() {
     upstream.send([switching("").as_bytes(), b"\x81\x02hi"].concat()).await;
     assert_eq!(client.head().await.line, "HTTP/1.1 101 Switching Protocols");
     client.expect(b"\x81\x02hi").await;
-    // More than fits into one record, or into a socket's buffers: both ways at once.
+    // More than fits into one record, or into a socket's buffers, in both directions at once.
     let payload = vec![b'x'; 2 << 20];
     let length = (payload.len() as u64).to_be_bytes();
     let masked = [&[0x82, 0xff], &length[..], &[0; 4], &payload].concat();
@@ -149,7 +150,7 @@ async fn an_app_whose_tls_will_not_do_is_a_502() {
         ("no certificate for an app that asks for one", &asking, asking.tls()),
         ("a certificate by an authority that the app does not believe", &asking, stranger.tls_with_identity()),
     ] {
-        // Only the authority of the app's own certificate is to be believed where that is not the point.
+        // The proxy trusts only the authority of the app's own certificate, except where the case tests another one.
         let tls = if what.starts_with("a certificate") { UpstreamTls { ca: app.tls().ca, ..tls } } else { tls };
         let proxy = before(app, &tls);
         let log = LogPage::open();
@@ -177,7 +178,7 @@ async fn an_app_that_speaks_no_tls_or_does_not_answer() {
     let tls = UpstreamTls { ca: TlsApp::start(Asks::Nobody).await.tls().ca, ..UpstreamTls::default() };
     // The files are read when the proxy starts, and are gone by then.
     let missing = Proxy::settings(app.target(), |settings| alter_app(settings, |app| app.tls = Some(tls.clone())));
-    let error = Apps::open(&missing, Instant::now()).expect_err("there is no such file");
+    let error = AppSet::open(&missing, Instant::now()).expect_err("there is no such file");
     assert!(error.to_string().contains(&format!("https://{}", app.authority())), "{error}");
 
     let authority = TlsApp::start(Asks::Nobody).await;
@@ -209,7 +210,7 @@ async fn an_answer_that_tls_cuts_off_is_not_passed_off_as_whole() {
     client.send(GET).await;
     let mut upstream = app.accept().await;
     upstream.head().await;
-    // The end of the connection is to be the end of the body; without a close_notify anybody may have cut it.
+    // The end of the connection is the end of the body; without a close_notify it may be a truncation by an attacker.
     upstream.send("HTTP/1.1 200 OK\r\n\r\nhalf").await;
     drop(upstream);
     client.head().await;
@@ -228,7 +229,7 @@ async fn connections_come_from_every_source_address() {
     let mut held = Vec::new();
     for turn in 0..4 {
         let mut client = proxy.connect();
-        // Sessions and plain requests take turns alike.
+        // Sessions and plain requests take the same turns.
         client.send(if turn % 2 == 0 { GET.to_owned() } else { handshake("") }).await;
         let upstream = app.accept().await;
         seen.push(upstream.stream().peer_addr().unwrap().ip());
@@ -307,7 +308,7 @@ async fn what_a_trusted_proxy_says_reaches_app_and_log() {
             let port = line.get("client.port").and_then(serde_json::Value::as_u64);
             let is_peer = client_address == crate::support::CLIENT_ADDRESS;
             assert_eq!(port, is_peer.then_some(crate::support::CLIENT_PORT.into()), "{line}");
-            // The id that the app got, and the host that the client asked for.
+            // The id that the app received, and the host that the client requested.
             assert_eq!(line["request_id"].as_str(), head.get("x-request-id"), "{line}");
             assert_eq!(line["server.address"].as_str(), head.get("x-forwarded-host"), "{line}");
         }

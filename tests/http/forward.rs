@@ -1,10 +1,10 @@
-//! Plain requests: what reaches the app, what comes back, and when.
+//! Plain requests: the request at the app, the answer at the client, and the times of both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::config::{HostPattern, Route, Target};
+use pulsegate::config::{HostPattern, Route, UpstreamTarget};
 use tokio::net::UnixListener;
 
 use crate::support::{App, LogPage, Proxy, Wire, alter_app};
@@ -166,7 +166,7 @@ async fn the_answer_to_head_keeps_its_length_and_has_no_body() {
     assert_eq!(upstream.head().await.line, "HEAD / HTTP/1.1");
     upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n").await;
     assert_eq!(client.head().await.get("content-length"), Some("1234"));
-    // Both connections know that the message is over.
+    // Both connections detect the end of the message.
     client.send(GET).await;
     assert_eq!(upstream.head().await.line, "GET /page?token=1 HTTP/1.1");
     upstream.send(OK).await;
@@ -261,7 +261,7 @@ async fn a_unix_socket_serves_as_well() {
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("app.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let proxy = Proxy::with(Target::Unix(path), |_| {});
+    let proxy = Proxy::with(UpstreamTarget::Unix(path), |_| {});
     let mut client = proxy.connect();
     client.send("GET / HTTP/1.0\r\n\r\n").await;
     let mut upstream = Wire::new("app", listener.accept().await.unwrap().0);
@@ -324,7 +324,7 @@ async fn a_route_is_chosen_by_the_host_that_the_request_names() {
         let log = LogPage::open();
         let mut client = proxy.connect();
         client.send(request).await;
-        // Without the Host that HTTP/1.1 asks for there is nothing to pass on.
+        // Without the Host that HTTP/1.1 requires there is nothing to forward.
         if request.contains("Host") || request.contains("HTTP/1.0") {
             let mut upstream = app.accept().await;
             upstream.head().await;
@@ -403,7 +403,7 @@ async fn an_app_that_is_down_is_a_502() {
 #[tokio::test]
 async fn the_cause_of_an_answer_of_the_proxys_own_is_in_the_access_line() {
     let gone = App::start().await.target();
-    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let UpstreamTarget::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
     let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
     let proxy = Proxy::with(gone.clone(), |_| {});
     let log = LogPage::open();
@@ -436,7 +436,7 @@ async fn the_cause_of_an_answer_of_the_proxys_own_is_in_the_access_line() {
             Some("invalid_response"),
             "the upstream's response has a transfer coding that was not asked for",
         ),
-        // The app's own answers, failures among them, pass as they are.
+        // The app's own answers, failures among them, are forwarded unchanged.
         ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 503, None, ""),
         ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 404, None, ""),
     ] {
@@ -544,7 +544,7 @@ async fn trailers_that_nobody_announced_or_wants_end_here() {
     client.head().await;
     client.expect("1\r\na\r\n0\r\n\r\n").await;
     assert_eq!(log.line("http.access").await["complete"], true);
-    // RFC 9110 §6.5.1: a client that does not say so may not be ready for them.
+    // RFC 9110 §6.5.1: a client that does not announce support may not handle them.
     client.send(GET).await;
     upstream.head().await;
     upstream.send(format!("HTTP/1.1 200 OK\r\nTrailer: x-sum\r\n{chunked}X-Sum: 9\r\n\r\n")).await;
@@ -586,7 +586,7 @@ async fn trailers_say_nothing_in_the_place_of_a_proxy_or_of_one_connection() {
     upstream.send(format!("HTTP/1.1 200 OK\r\n{head}{chunks}")).await;
     assert_eq!(client.head().await.get("trailer"), Some("x-sum"));
     client.expect("1\r\na\r\n0\r\nx-sum: 7\r\n\r\n").await;
-    // Where nothing is left to announce, nothing is announced.
+    // If no trailer is left to announce, the field is removed.
     let head =
         "Trailer: x-forwarded-for\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
     client.send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{head}")).await;

@@ -1,4 +1,4 @@
-//! What a reload changes for those who are connected already: the next request, and nothing that is under way.
+//! A reload changes the next request of a connected client, and nothing under way.
 
 use crate::pool::{GET, OK, answered, warm};
 use crate::support::{App, Proxy};
@@ -16,7 +16,7 @@ async fn the_next_request_of_an_open_connection_goes_to_the_new_app() {
     client.send(GET).await;
     let mut upstream = old.accept().await;
     upstream.head().await;
-    // Amid the request: it ends where it began.
+    // During the request: it ends in the generation in which it began.
     proxy.reload(new.target(), |_| {});
     upstream.send(OK).await;
     client.head().await;

@@ -12,12 +12,12 @@ use crate::support::{App, LogPage, Proxy, Wire};
 const PARKED: Duration = Duration::from_millis(500);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// A proxy before `app` that waits for heads for a tenth of a second.
+/// Starts a proxy before `app` with a timeout of a tenth of a second for heads.
 fn impatient(app: &App) -> Proxy {
     Proxy::with(app.target(), |settings| settings.limits.header_read = 100 * MILLISECOND)
 }
 
-/// A client whose first request was answered, and the app's end of that.
+/// Returns a client whose first request was answered, and the app's end of that.
 async fn kept(proxy: &Proxy, app: &App) -> (Wire<DuplexStream>, Wire<TcpStream>) {
     let mut client = proxy.connect();
     let upstream = warm(app, &mut client).await;

@@ -1,4 +1,4 @@
-//! Requests that are none, or too much.
+//! Requests that are malformed, or too large.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn a_head_too_large_gets_431_though_the_client_is_still_sending() {
     let log = LogPage::open();
     let mut client = proxy.connect_through(1024);
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n", "x".repeat(100_000));
-    // With a kilobyte of room on the way, sending succeeds only if the proxy reads all of it.
+    // With a buffer of a kilobyte on the way, sending succeeds only if the proxy reads all of it.
     client.send(head).await;
     assert_eq!(client.head().await.line, "HTTP/1.1 431 Request Header Fields Too Large");
     assert_eq!(log.line("http.reject").await["reason"], "too_large");
@@ -129,7 +129,7 @@ async fn a_body_that_trickles_is_cut_off_with_408() {
         client.send(format!("POST /upload HTTP/1.1\r\nHost: a\r\n{framing}")).await;
         let mut upstream = app.accept().await;
         upstream.head().await;
-        // A byte now and then buys no time.
+        // Single bytes do not extend the time.
         for _ in 0..3 {
             client.send("x").await;
             assert!(client.is_silent_for(Duration::from_millis(20)).await);
@@ -162,7 +162,7 @@ async fn a_body_that_the_app_does_not_take_is_nobodys_fault() {
     let take = async {
         let mut upstream = app.accept().await;
         upstream.head().await;
-        // Longer than the client has: its bytes fill every buffer on the way meanwhile.
+        // Longer than the client's timeout: its bytes fill every buffer on the way meanwhile.
         tokio::time::sleep(Duration::from_millis(600)).await;
         upstream.expect(&body).await;
         upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;

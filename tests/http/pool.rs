@@ -123,7 +123,7 @@ async fn a_connection_that_the_app_closed_is_not_used() {
     let proxy = Proxy::before(&app);
     let mut client = proxy.connect();
     drop(warm(&app, &mut client).await);
-    // A POST would not survive being sent there.
+    // A POST would fail if it were sent there.
     client.send(POST).await;
     answered(&mut app.accept().await, &mut client).await;
 }
@@ -144,7 +144,7 @@ async fn the_apps_keep_alive_timeout_is_undercut() {
         let begun = Instant::now();
         assert_eq!(upstream.rest().await, "", "the proxy closes first");
         let idle = begun.elapsed();
-        // Half of its timeout is left to the app's own clock.
+        // Half of its timeout is reserved for the app's own clock.
         assert!(idle + Duration::from_millis(100) > kept, "closed after {idle:?} of {announced} s");
         assert!(idle < kept + Duration::from_millis(900), "closed after {idle:?} of {announced} s");
     }

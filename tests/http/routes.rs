@@ -1,4 +1,4 @@
-//! Routes by host and path, each with rules of its own, and what cannot be told apart.
+//! Routes by host and path, each with settings of its own, and ambiguous targets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use pulsegate::config::{AllowedOrigin, HostPattern, OriginPolicy, Route, Session
 
 use crate::support::{App, LogPage, Proxy};
 
-/// A valid handshake with more fields.
+/// Returns a valid handshake with more fields.
 fn handshake(host: &str, path: &str, fields: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -18,7 +18,7 @@ fn handshake(host: &str, path: &str, fields: &str) -> String {
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// `/members/` and the host `admin.example` let in their own pages only.
+/// Restricts `/members/` and the host `admin.example` to their own pages.
 fn guarded(settings: &mut Settings) {
     let own = Arc::new(OriginPolicy::Only(vec![AllowedOrigin::SameHost]));
     let app = Arc::clone(&settings.upstream);
@@ -31,7 +31,7 @@ fn guarded(settings: &mut Settings) {
         vec![guard("/", Some("admin.example")), guard("/members/", None), Arc::new(Route::to(Arc::clone(&app)))];
 }
 
-/// What the proxy answers by itself to `request`.
+/// Returns the proxy's own answer to `request`.
 async fn refusal(proxy: &Proxy, request: &str) -> (String, String) {
     let mut client = proxy.connect();
     client.send(request.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1)).await;
@@ -112,7 +112,7 @@ async fn a_path_that_could_be_another_routes_is_refused_on_both_sides() {
         client.expect("400 Bad Request: path\n").await;
         let line = log.line("ws.reject").await;
         assert_eq!((&line["reason"], &line["url.path"]), (&"path".into(), &path.into()), "{line}");
-        // The refusal does not hang up.
+        // The refusal does not close the connection.
         client.send(handshake("app.example", "/members/ws", "Origin: null\r\n")).await;
         assert_eq!(client.head().await.line, "HTTP/1.1 403 Forbidden");
     }
@@ -129,7 +129,7 @@ async fn a_path_that_all_read_alike_goes_to_the_app_as_it_is() {
         ("app.example", "/files/a%2Fb%5Cc//d"),
         ("app.example", "/members/%2E%2Ex/%6D?to=/../members"),
         ("app.example", "/@scope%2fname"),
-        // All of this host is one route's.
+        // One route has all of this host.
         ("admin.example", "//x/../members%2fx"),
     ] {
         let mut client = proxy.connect();
@@ -189,7 +189,7 @@ async fn over_the_ceiling_of_memory_there_are_no_new_sessions() {
     upstream.head().await;
     upstream.send(SWITCHING).await;
     slow.head().await;
-    // The client takes nothing of it: a kilobyte is on its way, and what was read beyond that is held.
+    // The client reads nothing of it: a kilobyte is in flight, and everything read beyond that is held.
     let message = [&[0x82, 126, 0x75, 0x30][..], &[7; 30_000]].concat();
     upstream.send(&message).await;
     let kept = || proxy.metrics.memory().to_client();
@@ -207,7 +207,7 @@ async fn over_the_ceiling_of_memory_there_are_no_new_sessions() {
     assert!(proxy.counts(&format!(r#"pulsegate_buffered_bytes{{direction="out"}} {}"#, kept())));
     assert!(!app.is_dialled_within(Duration::from_millis(50)).await);
 
-    // The session itself goes on, and when it has caught up there is room.
+    // The session itself continues, and when its backlog is sent a new one fits.
     slow.expect(&message).await;
     eventually("nothing is held", || kept() == 0).await;
     client.send(handshake("app.example", "/other", "")).await;

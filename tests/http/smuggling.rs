@@ -1,5 +1,5 @@
-//! Requests that two readers might cut in different places (RFC 9112 §11.2). Each is refused, or goes on in one form
-//! that leaves no doubt: that is, the app reads as one request what the proxy read as one.
+//! Requests that two parsers might split in different places (RFC 9112 §11.2). Each is refused, or forwarded in one
+//! unambiguous form: the app reads as one request what the proxy read as one.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::timeout;
 
 use crate::support::{App, LogPage, Proxy};
 
-/// What stands behind a request, for whoever believes that it has ended.
+/// The bytes behind a request, which a parser that misses its true end takes for another one.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: app.example\r\n\r\n";
 
-/// `head` is answered with `expected`, and neither it nor what follows in `rest` goes on.
+/// Asserts that `head` is answered with `expected`, and that neither it nor `rest` is forwarded.
 async fn refused(head: &str, rest: &str, expected: &str) {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
@@ -20,7 +20,7 @@ async fn refused(head: &str, rest: &str, expected: &str) {
     let answer = client.head().await;
     assert_eq!(answer.line, format!("HTTP/1.1 {expected}"), "{head:?}");
     let status: u16 = expected[..3].parse().unwrap();
-    // What is no request has a line of its own.
+    // A malformed request has a line of its own.
     let line = if status == 400 { log.line("http.reject").await } else { log.line("http.access").await };
     assert_eq!(line["http.response.status_code"], status, "{line}");
     assert!(line["reason"].is_string(), "{line}");
@@ -34,14 +34,14 @@ async fn framing_that_can_be_read_in_two_ways_is_refused() {
         // Two lengths, on one line or two.
         "Content-Length: 3\r\nContent-Length: 0\r\n",
         "Content-Length: 3, 0\r\n",
-        // Lengths that some read as numbers.
+        // Lengths that some parsers accept as numbers.
         "Content-Length: +3\r\n",
         "Content-Length: -3\r\n",
         "Content-Length: 0x3\r\n",
         "Content-Length: 3 0\r\n",
         "Content-Length:\r\n",
         "Content-Length: 99999999999999999999999\r\n",
-        // A field that some take for another one.
+        // A field that some parsers take for another one.
         "Transfer-Encoding : chunked\r\nContent-Length: 3\r\n",
         " Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
         "Transfer\u{b}Encoding: chunked\r\nContent-Length: 3\r\n",
@@ -110,7 +110,7 @@ async fn chunks_that_are_none_end_the_request() {
         let head = "POST / HTTP/1.1\r\nHost: app.example\r\nTransfer-Encoding: chunked\r\n";
         client.send(format!("{head}\r\n{body}{SMUGGLED}")).await;
         assert_eq!(client.head().await.line, "HTTP/1.1 400 Bad Request", "{body:?}");
-        // The app may have got the beginning.
+        // The app may have received the beginning.
         if let Ok(mut upstream) = timeout(Duration::from_millis(50), app.accept()).await {
             let came = upstream.rest().await;
             assert!(!came.contains("smuggled") && !came.ends_with("0\r\n\r\n"), "{body:?} became {came:?}");
@@ -122,7 +122,7 @@ async fn chunks_that_are_none_end_the_request() {
 #[tokio::test]
 async fn a_line_of_a_head_that_ends_in_two_ways_is_refused() {
     for (line, fields) in [
-        // A bare CR ends a line for some.
+        // A bare CR ends a line for some parsers.
         ("GET / HTTP/1.1\rX-Hidden: 1", ""),
         ("GET /\r HTTP/1.1", ""),
         ("GET\r/ HTTP/1.1", ""),
@@ -133,12 +133,12 @@ async fn a_line_of_a_head_that_ends_in_two_ways_is_refused() {
         ("POST / HTTP/1.1", "\rContent-Length: 3\r\n"),
         ("POST / HTTP/1.1", "Content-Length: 3\r\n\r"),
         ("POST / HTTP/1.1", "Content-Length\r: 3\r\n"),
-        // A bare LF ends the line before one that belongs to it for others (obs-fold).
+        // A bare LF ends the line, before a continuation line for other parsers (obs-fold).
         ("POST / HTTP/1.1", "Transfer-Encoding:\n chunked\r\nContent-Length: 3\r\n"),
         ("POST / HTTP/1.1", "X: a\n\tb\nContent-Length: 3\r\n"),
         ("POST / HTTP/1.1", "\tX: a\r\nContent-Length: 3\r\n"),
         ("POST / HTTP/1.1", "X: a\r\n \r\nContent-Length: 3\r\n"),
-        // Other ends of lines, and what hides what follows.
+        // Other line ends, and bytes that hide those behind them.
         ("POST / HTTP/1.1", "X: a\u{b}Transfer-Encoding: chunked\r\n"),
         ("POST / HTTP/1.1", "X: a\0Transfer-Encoding: chunked\r\n"),
         ("GET /\n HTTP/1.1", ""),
@@ -204,7 +204,7 @@ async fn lengths_that_not_every_reader_can_hold_are_refused() {
     }
 }
 
-/// What the app gets of one request: how its body is framed, and the body.
+/// The body of one request at the app, and its framing.
 struct Framing {
     length: Option<&'static str>,
     coding: Option<&'static str>,
@@ -216,7 +216,7 @@ async fn what_is_let_through_goes_on_in_one_form() {
     let chunked = |body| Framing { length: None, coding: Some("chunked"), body };
     let length = |length, body| Framing { length: Some(length), coding: None, body };
     for (fields, body, expected) in [
-        // A length beside chunks loses (RFC 9112 §6.3), whichever stands first.
+        // A length beside chunks is dropped (RFC 9112 §6.3), in either order.
         (
             "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
             "3\r\nabc\r\n0\r\n\r\n",
@@ -227,14 +227,14 @@ async fn what_is_let_through_goes_on_in_one_form() {
             "3\r\nabc\r\n0\r\n\r\n",
             chunked("3\r\nabc\r\n0\r\n\r\n"),
         ),
-        // One length said twice is one length.
+        // A repeated length is one length.
         ("Content-Length: 3\r\nContent-Length: 3\r\n", "abc", length("3", "abc")),
         ("Transfer-Encoding: CHUNKED \r\n", "3\r\nabc\r\n0\r\n\r\n", chunked("3\r\nabc\r\n0\r\n\r\n")),
         // Extensions of chunks end here (RFC 9112 §7.1.1).
         ("Transfer-Encoding: chunked\r\n", "3;a=b\r\nabc\r\n0\r\n\r\n", chunked("3\r\nabc\r\n0\r\n\r\n")),
-        // Lines may end in a bare LF (RFC 9112 §2.2), and do not when they go on.
+        // Lines may end in a bare LF (RFC 9112 §2.2), and do not when they are forwarded.
         ("Content-Length: 3\nX-Bare: 1\n", "abc", length("3", "abc")),
-        // Framing is not hop by hop for having been named.
+        // A framing field is not hop by hop because Connection names it.
         ("Connection: content-length\r\nContent-Length: 3\r\n", "abc", length("3", "abc")),
         (
             "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n",
@@ -252,7 +252,7 @@ async fn what_is_let_through_goes_on_in_one_form() {
         assert_eq!(head.get("content-length"), expected.length, "{fields:?}");
         assert_eq!(head.get("transfer-encoding"), expected.coding, "{fields:?}");
         upstream.expect(expected.body).await;
-        // What follows is a request of its own to the proxy too, put to the app only when this one is answered.
+        // The rest is a request of its own to the proxy too, sent to the app only after the answer to this one.
         assert!(upstream.is_silent_for(Duration::from_millis(50)).await, "{fields:?}");
     }
 }
@@ -289,7 +289,7 @@ async fn an_answer_cannot_be_followed_by_another_one() {
     upstream.send(format!("{answer}{}", answer.replace("ok", "no"))).await;
     client.head().await;
     client.expect("ok").await;
-    // The connection with the answer that nobody asked for is not used again.
+    // The connection with the unsolicited answer is not used again.
     client.send("GET /second HTTP/1.1\r\nHost: app.example\r\n\r\n").await;
     let mut fresh = app.accept().await;
     assert_eq!(fresh.head().await.line, "GET /second HTTP/1.1");

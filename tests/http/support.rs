@@ -11,9 +11,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pulsegate::config::{
-    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, Target, Tls, Upstream,
+    Admin, Drain, EdgeLimits, Forwarded, Http2, Level, Listen, Log, LogFormat, Route, Settings, TlsSettings,
+    UpstreamSettings, UpstreamTarget,
 };
-use pulsegate::generation::{Current, Generation};
+use pulsegate::generation::{CurrentGeneration, Generation};
 use pulsegate::heartbeat::UpstreamPolicy;
 use pulsegate::http::{self, Edge, Peer, Protocol, TlsFacts};
 use pulsegate::registry::Registry;
@@ -21,7 +22,7 @@ use pulsegate::relay::Leg;
 use pulsegate::telemetry::metrics::Metrics;
 use pulsegate::telemetry::otel::Spans;
 use pulsegate::tls::{Identity, Terminator};
-use pulsegate::upstream::Apps;
+use pulsegate::upstream::AppSet;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,18 +30,18 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long anything may take before a test says what it saw instead.
+/// The time limit of every wait of a test, after which it shows what it has read.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where the client seems to connect from.
+/// The address of the client's end.
 pub const CLIENT: &str = "192.0.2.7:40000";
 pub const CLIENT_ADDRESS: &str = "192.0.2.7";
 pub const CLIENT_PORT: u16 = 40000;
 
-/// One worker's edge.
+/// The HTTP side of one worker.
 pub struct Proxy {
     edge: Arc<Edge>,
-    current: Arc<Current>,
+    current: Arc<CurrentGeneration>,
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub draining: CancellationToken,
@@ -48,20 +49,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy before `app`.
+    /// Starts a proxy before `app`.
     pub fn before(app: &App) -> Self {
         Self::with(app.target(), |_| {})
     }
 
-    /// A proxy before `target` with altered settings.
-    pub fn with(target: Target, alter: impl FnOnce(&mut Settings)) -> Self {
+    /// Starts a proxy before `target` with altered settings.
+    pub fn with(target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) -> Self {
         let settings = Self::settings(target, alter);
         let registry = Arc::new(Registry::new(1));
         let metrics = Arc::new(Metrics::new());
-        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = AppSet::open(&settings, Instant::now()).expect("the TLS files are there");
         let (tracker, draining) = (TaskTracker::new(), CancellationToken::new());
         let terminator = Arc::new(Terminator::new(identity()).expect("a terminator"));
-        let current = Current::new(Generation::first(Arc::new(settings), terminator, apps));
+        let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
         let edge = Edge::new(
             &current,
             Arc::clone(&registry),
@@ -74,28 +75,28 @@ impl Proxy {
     }
 
     /// Puts other settings in force, as a reload does.
-    pub fn reload(&self, target: Target, alter: impl FnOnce(&mut Settings)) {
+    pub fn reload(&self, target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) {
         let before = self.current.load_full();
         let mut settings = Self::settings(target, alter);
         assert_eq!(settings.follow(&before.settings), [], "nothing of it waits for a restart");
-        let apps = Apps::open(&settings, Instant::now()).expect("the TLS files are there");
+        let apps = AppSet::open(&settings, Instant::now()).expect("the TLS files are there");
         let apps = apps.after(&before.apps, |_| false);
         self.current.publish(before.next(Arc::new(settings), before.terminator.clone(), apps));
     }
 
-    /// The settings of a proxy before `target`, altered.
-    pub fn settings(target: Target, alter: impl FnOnce(&mut Settings)) -> Settings {
+    /// Returns the settings of a proxy before `target`, altered.
+    pub fn settings(target: UpstreamTarget, alter: impl FnOnce(&mut Settings)) -> Settings {
         let mut settings = settings(target);
         alter(&mut settings);
         settings
     }
 
-    /// A client's connection to it.
+    /// Returns a client's connection to it.
     pub fn connect(&self) -> Wire<DuplexStream> {
         self.connect_through(64 * 1024)
     }
 
-    /// As [`Self::connect`], with room for `bytes` under way in each direction.
+    /// As [`Self::connect`], with a buffer of `bytes` in each direction.
     pub fn connect_through(&self, bytes: usize) -> Wire<DuplexStream> {
         let (ours, theirs) = tokio::io::duplex(bytes);
         let tls = TlsFacts {
@@ -110,7 +111,7 @@ impl Proxy {
         Wire::new("client", ours)
     }
 
-    /// Whether a scraper would read this line.
+    /// Returns whether the metrics have this line.
     pub fn counts(&self, line: &str) -> bool {
         self.metrics.encode().lines().any(|written| written == line)
     }
@@ -124,7 +125,7 @@ impl Proxy {
     }
 }
 
-/// Who the proxy would be to clients that shook hands.
+/// Returns the proxy's certificate for clients' handshakes.
 fn identity() -> Identity {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a valid name");
@@ -133,19 +134,19 @@ fn identity() -> Identity {
 }
 
 /// Alters the app of every route.
-pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut Upstream)) {
+pub fn alter_app(settings: &mut Settings, alter: impl Fn(&mut UpstreamSettings)) {
     alter(Arc::make_mut(&mut settings.upstream));
     for route in &mut settings.routes {
         Arc::make_mut(route).upstream = Arc::clone(&settings.upstream);
     }
 }
 
-fn settings(target: Target) -> Settings {
-    let upstream = Arc::new(Upstream {
+fn settings(target: UpstreamTarget) -> Settings {
+    let upstream = Arc::new(UpstreamSettings {
         connect_timeout: Duration::from_secs(5),
         response_timeout: Duration::from_secs(5),
         heartbeat: UpstreamPolicy { interval: None, ..UpstreamPolicy::default() },
-        ..Upstream::at(target)
+        ..UpstreamSettings::at(target)
     });
     let route = |path: &str| Arc::new(Route { path: path.into(), ..Route::to(Arc::clone(&upstream)) });
     Settings {
@@ -156,7 +157,7 @@ fn settings(target: Target) -> Settings {
             redirect: None,
             http2: Http2::default(),
         },
-        tls: Tls::of("unused", "unused").into(),
+        tls: TlsSettings::of("unused", "unused").into(),
         routes: vec![route("/chat/"), route("/")],
         upstream,
         limits: EdgeLimits {
@@ -211,32 +212,32 @@ impl App {
         Self { listener, address }
     }
 
-    pub fn target(&self) -> Target {
-        Target::Tcp { host: "127.0.0.1".into(), port: self.address.port() }
+    pub fn target(&self) -> UpstreamTarget {
+        UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: self.address.port() }
     }
 
-    /// The authority that it answers to.
+    /// Returns its authority, the host and port.
     pub fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    /// The proxy's next connection.
+    /// Accepts the proxy's next connection.
     pub async fn accept(&self) -> Wire<TcpStream> {
         let accepted = timeout(DEADLINE, self.listener.accept()).await.expect("the proxy did not connect");
         Wire::new("app", accepted.unwrap().0)
     }
 
-    /// Whether the proxy has opened a connection that was not accepted yet.
+    /// Returns whether the proxy has opened a connection that was not accepted yet.
     pub async fn is_dialled_within(&self, time: Duration) -> bool {
         timeout(time, self.listener.accept()).await.is_ok()
     }
 }
 
-/// One end of a connection, spoken byte by byte.
+/// One end of a connection, read and written byte by byte.
 pub struct Wire<S> {
     name: &'static str,
     stream: S,
-    /// Read and not yet taken.
+    /// Bytes read and not yet consumed.
     ahead: Vec<u8>,
 }
 
@@ -249,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         &self.stream
     }
 
-    /// Sends `there` and gets `back`, all of which `other` does the other way about.
+    /// Sends `there` and receives `back`; `other` does the opposite.
     pub async fn exchange<O>(&mut self, there: &[u8], other: &mut Wire<O>, back: &[u8])
     where
         O: AsyncRead + AsyncWrite + Unpin,
@@ -317,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         String::from_utf8(std::mem::take(&mut self.ahead)).unwrap()
     }
 
-    /// Whether nothing at all comes for `time`, not even an end.
+    /// Returns whether nothing at all arrives for `time`, not even an end.
     pub async fn is_silent_for(&mut self, time: Duration) -> bool {
         let mut byte = [0];
         match timeout(time, self.stream.read(&mut byte)).await {
@@ -357,7 +358,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The only value of a field, or `None` without it.
+    /// Returns the only value of a field, or `None` without it.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut values = self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| &**value);
         let value = values.next();
@@ -365,7 +366,7 @@ impl Head {
         value
     }
 
-    /// All fields but those named, for comparison; a field that repeats is joined.
+    /// Returns all fields but those named, for comparison; a field that repeats is joined.
     pub fn without(&self, names: &[&str]) -> BTreeMap<&str, String> {
         let mut fields: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in self.fields.iter().filter(|(name, _)| !names.contains(&&**name)) {
@@ -377,18 +378,18 @@ impl Head {
 }
 
 thread_local! {
-    /// What this test's thread has logged.
+    /// The log of this test's thread.
     static PAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The log lines of this thread, as JSON.
 ///
-/// One subscriber serves all threads of the process: a scoped one for each test would come and go while other tests'
-/// threads decide whether anybody listens.
+/// One subscriber serves all threads of the process: a scoped one for each test would appear and disappear while the
+/// threads of other tests check for an active subscriber.
 pub struct LogPage;
 
 impl LogPage {
-    /// A blank page.
+    /// Returns an empty page.
     pub fn open() -> Self {
         Self::install();
         PAGE.take();

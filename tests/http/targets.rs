@@ -15,7 +15,7 @@ const ODD: [&str; 5] = [
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// The head that the app gets for `line` and these fields, and the log line for it.
+/// Returns the head that the app receives for `line` and these fields, and the log line for it.
 async fn forwarded(line: &str, fields: &str) -> (Head, serde_json::Value) {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
@@ -123,7 +123,7 @@ async fn an_upgrade_keeps_its_target() {
     let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let target = r#"/chat/"a"?filter={"room":1}"#;
-    // A frame right behind the request waits until the session is there.
+    // A frame right behind the request waits until the session is open.
     client.send(format!("GET {target} HTTP/1.1\r\nHost: app.example\r\n{fields}\r\n")).await;
     client.send(b"\x82\x81\0\0\0\0\"").await;
     let mut upstream = app.accept().await;
@@ -164,7 +164,7 @@ async fn requests_behind_a_refused_upgrade_are_served() {
     }
 }
 
-/// A request with this line is answered with 400, and does not go on.
+/// Asserts that a request with this line is answered with 400, and is not forwarded.
 async fn refused(line: &str) {
     for upgrade in [
         "",

@@ -1,10 +1,10 @@
-//! An app that speaks TLS: an authority, a certificate for `app.test`, and one for whoever asks it.
+//! An app behind TLS: an authority, a certificate for `app.test`, and one for the proxy as a client.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::config::{Target, UpstreamTls};
+use pulsegate::config::{UpstreamTarget, UpstreamTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -20,7 +20,7 @@ use crate::support::{LogPage, Wire};
 /// The only name in the app's certificate.
 pub const NAME: &str = "app.test";
 
-/// Whether the app asks the proxy who it is.
+/// The app's request for a certificate of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asks {
     Nobody,
@@ -71,11 +71,11 @@ impl TlsApp {
         Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)), dir }
     }
 
-    pub fn target(&self) -> Target {
-        Target::Tcp { host: "127.0.0.1".into(), port: self.listener.local_addr().unwrap().port() }
+    pub fn target(&self) -> UpstreamTarget {
+        UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: self.listener.local_addr().unwrap().port() }
     }
 
-    /// What suits it, for a proxy that knows its authority and name.
+    /// Returns the settings of a proxy that trusts its authority and uses its name.
     pub fn tls(&self) -> UpstreamTls {
         UpstreamTls {
             pins: Vec::new(),
@@ -91,13 +91,13 @@ impl TlsApp {
         UpstreamTls { identity: Some(files), ..self.tls() }
     }
 
-    /// The handshake with the proxy's next connection.
+    /// Returns the result of the handshake with the proxy's next connection.
     pub async fn handshake(&self) -> io::Result<TlsStream<TcpStream>> {
         let both = async { self.acceptor.accept(self.listener.accept().await?.0).await };
         timeout(Duration::from_secs(10), both).await.expect("the proxy did not connect")
     }
 
-    /// The proxy's next connection.
+    /// Accepts the proxy's next connection.
     pub async fn accept(&self) -> Wire<TlsStream<TcpStream>> {
         Wire::new("app", self.handshake().await.unwrap())
     }

@@ -1,9 +1,9 @@
-//! WebSocket upgrades: what is refused and how, what the app is asked, what becomes of its answer.
+//! WebSocket upgrades: the refusals, the request to the app, and the use of its answer.
 
 use std::time::{Duration, Instant};
 
-use pulsegate::config::Target;
-use pulsegate::relay::Order;
+use pulsegate::config::UpstreamTarget;
+use pulsegate::relay::SessionOrder;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 
@@ -12,7 +12,7 @@ use crate::support::{App, Head, LogPage, Proxy, Wire, alter_app};
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A valid handshake for `/chat/room` with more fields.
+/// Returns a valid handshake for `/chat/room` with more fields.
 pub fn handshake(fields: &str) -> String {
     format!(
         "GET /chat/room?token=secret HTTP/1.1\r\nHost: app.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -20,7 +20,7 @@ pub fn handshake(fields: &str) -> String {
     )
 }
 
-/// A valid 101 with more fields.
+/// Returns a valid 101 with more fields.
 pub fn switching(fields: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -28,7 +28,7 @@ pub fn switching(fields: &str) -> String {
     )
 }
 
-/// A handshake that has come as far as the app.
+/// Sends a handshake, and returns both ends when it has reached the app.
 async fn asked(proxy: &Proxy, app: &App, request: &str) -> (Wire<DuplexStream>, Wire<TcpStream>, Head) {
     let mut client = proxy.connect();
     client.send(request).await;
@@ -74,7 +74,7 @@ async fn what_is_no_handshake_is_refused_before_the_app_hears_of_it() {
 #[tokio::test]
 async fn the_cause_of_a_refusal_is_in_its_line() {
     let gone = App::start().await.target();
-    let Target::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
+    let UpstreamTarget::Tcp { port, .. } = &gone else { panic!("an app listens on a port") };
     let refused = format!("cannot connect to the upstream at 127.0.0.1:{port}: Connection refused (os error 111)");
     let proxy = Proxy::with(gone.clone(), |_| {});
     let log = LogPage::open();
@@ -297,7 +297,7 @@ async fn a_draining_proxy_refuses() {
     let app = App::start().await;
     let proxy = Proxy::before(&app);
     let request = handshake("");
-    // With so little room, the first part has gone only when the proxy has begun to read.
+    // With so small a buffer, the first part is sent only when the proxy has begun to read.
     let mut client = proxy.connect_through(16);
     client.send(&request[..60]).await;
     proxy.draining.cancel();
@@ -424,18 +424,18 @@ async fn a_session_begins_with_the_apps_answer() {
     assert_eq!(proxy.registry.len(), 1);
 }
 
-/// A text frame as a client sends it, masked with a key of zeros (RFC 6455 §5.3).
+/// Returns a text frame as a client sends it, masked with a key of zeros (RFC 6455 §5.3).
 fn masked(text: &str) -> Vec<u8> {
     let length = 0x80 | u8::try_from(text.len()).unwrap();
     [&[0x81, length, 0, 0, 0, 0], text.as_bytes()].concat()
 }
 
-/// A text frame as a server sends it.
+/// Returns a text frame as a server sends it.
 fn plain(text: &str) -> Vec<u8> {
     [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
 }
 
-/// A Close as a client sends it, masked with a key of zeros.
+/// Returns a Close as a client sends it, masked with a key of zeros.
 fn close(code: u16) -> Vec<u8> {
     [&[0x88, 0x82, 0, 0, 0, 0], &code.to_be_bytes()[..]].concat()
 }
@@ -504,12 +504,12 @@ async fn a_session_that_the_drain_overtakes_is_found_and_told() {
     upstream.send(switching("")).await;
     let head = client.head().await;
     assert_eq!((&*head.line, head.get("connection")), ("HTTP/1.1 101 Switching Protocols", Some("Upgrade")));
-    // It serves until its turn comes, which it does only if the drain finds it.
+    // The session runs until the drain closes it, which requires that the drain finds it.
     client.send([0x82, 0x80, 0, 0, 0, 0]).await;
     upstream.expect([0x82, 0x80, 0, 0, 0, 0]).await;
     let sessions = proxy.registry.all();
     assert_eq!(sessions.len(), 1);
-    sessions[0].give(Order::Drain { code: 1001 });
+    sessions[0].give(SessionOrder::Drain { code: 1001 });
     client.expect([0x88, 12, 0x03, 0xe9]).await;
     client.expect("going away").await;
     drop((client, upstream));

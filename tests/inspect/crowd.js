@@ -1,10 +1,11 @@
 // An admin listener of a proxy that has many sessions: serves the inspect page as the program does, and answers it from
-// sessions that are made up. Real ones would say as much about the page and cost this machine ten thousand sockets.
-// `like_the_program.rs` holds its answers against the program's own.
+// sessions that are made up. Real ones would show no more of the page and cost this machine ten thousand sockets.
+// `like_the_program.rs` compares its answers with the program's own.
 //
 //   node crowd.js [--sessions 5000] [--closed 300] [--churn 10] [--seed 1] [--dev]
 //
-// Churn is how many sessions come, and as many go, in a second. POST /crowd/{lose,restart} breaks what it is told to.
+// Churn is the number of sessions that open, and of those that close, in a second. POST /crowd/{lose,restart} causes
+// the named fault.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
@@ -119,7 +120,7 @@ function stats() {
   };
 }
 
-// A tenth of a second in the life of the crowd.
+// Advances the crowd by a tenth of a second.
 function liveOn() {
   const all = [...live.values()];
   for (let turn = 0; turn < churn / 10; turn += 1) {
@@ -130,7 +131,7 @@ function liveOn() {
     }
     tell('open', open(0));
   }
-  // Everybody is heard of once in 25 s.
+  // Each session has one heartbeat in 25 s.
   for (let turn = 0; turn < all.length / 250; turn += 1) {
     const conn = all[(beat += 1) % all.length];
     const { heartbeat } = conn;
@@ -175,7 +176,7 @@ function events(request, response) {
   response.on('close', () => readers.delete(response));
 }
 
-// A cursor is the last id that was shown, so that nobody is passed over when others leave.
+// A cursor is the last id that was shown, so that no session is skipped when others leave.
 function list({ searchParams }) {
   const all = searchParams.get('state') === 'closed' ? closed : [...live.values()];
   const after = searchParams.get('cursor');
@@ -210,7 +211,7 @@ function answer({ pathname, ...url }, method) {
       return { version: '0.1.0', dev: values.dev, pid: process.pid, started_at: started, now: now(), listen: '0.0.0.0:8443', upstreams: ['http://127.0.0.1:3000'], admin_token: false };
     case 'GET /v1/connections':
       return list(url);
-    // The connection of every reader breaks; what happens meanwhile is kept for them.
+    // The connection of every reader breaks; the events meanwhile are kept for them.
     case 'POST /crowd/lose':
       for (const reader of readers) reader.destroy();
       return {};

@@ -1,20 +1,21 @@
-//! The page with many sessions: `crowd.js` makes them up.
+//! The page with many sessions, which `crowd.js` makes up.
 
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::page::Page;
-use crate::support::node::project;
-use crate::support::process::Process;
+use crate::inspect::page::Page;
 
-/// No frame may take longer; far more than a person forgives, for this machine may be busy with other things.
+/// The time limit of a frame; far more than a person accepts, because this machine may be busy with other things.
 const FRAME: f64 = 250.0;
-/// Rows that exist at most, whatever the number of sessions: those in sight at this size, and some above and below.
+/// Rows that exist at most, independent of the number of sessions: those in sight at this size, and some above and
+/// below.
 const ROWS: u64 = 60;
 
 /// A made-up proxy.
 pub(crate) struct Crowd {
-    /// Where its page is.
+    /// The address of its page.
     pub(crate) url: String,
     _process: Process,
 }
@@ -28,7 +29,7 @@ impl Crowd {
     }
 }
 
-/// The machine may stop the browser for reasons of its own; what the page does itself, it does every time.
+/// The machine may delay the browser at random; a delay by the page itself repeats in every attempt.
 const ATTEMPTS: u32 = 3;
 
 /// Records the time between frames from now on.
@@ -59,7 +60,7 @@ async fn five_thousand_rows_scroll_sort_and_change_without_a_stutter() {
     panic!("each time a frame took too long: {longest:?} ms");
 }
 
-/// Does with the page what people do; gives the longest time between two frames meanwhile, in milliseconds.
+/// Uses the page as people do; returns the longest time between two frames meanwhile, in milliseconds.
 async fn longest_frame(page: &mut Page) -> f64 {
     page.ask(WATCH).await;
     page.click("#grid").await;
@@ -98,13 +99,13 @@ async fn longest_frame(page: &mut Page) -> f64 {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_told_and_comes_back_where_it_was() {
+async fn a_broken_stream_is_reported_and_resumes() {
     let crowd = Crowd::of(&["--sessions", "40", "--churn", "0"]).await;
     let mut page = Page::open(&crowd.url).await;
     page.sees("#n-open", "40").await;
     page.sees("#link", "live").await;
     page.until("document.getElementById('f-open').textContent === '40'").await;
-    // Whoever looks away for a moment misses nothing: the banner is written down when it comes.
+    // The banner is recorded when it appears, so that a short one is not missed.
     page.ask(
         "window.banner_ = false;
          new MutationObserver(() => { window.banner_ ||= !document.getElementById('lost').hidden; })
@@ -116,7 +117,7 @@ async fn a_stream_that_breaks_is_told_and_comes_back_where_it_was() {
     page.sees("#link", "live").await;
     page.misses("#lost").await;
 
-    // Another process: nothing of the former one stays.
+    // Another process: nothing of the former one remains.
     page.ask("fetch('/crowd/restart', { method: 'POST' }).then(() => null)").await;
     page.sees("#toasts", "another process").await;
     page.until("document.getElementById('n-open').textContent === '0'").await;
@@ -132,7 +133,7 @@ async fn nothing_is_wider_than_a_small_telephone() {
     page.sees("#n-open", "300").await;
     let fits = "document.documentElement.scrollWidth <= 360 && scrollY >= 0";
     assert_eq!(page.ask(fits).await, true);
-    // The page scrolls, and the rows in sight are there.
+    // The page scrolls, and the rows in sight exist.
     page.ask("scrollTo(0, 9000)").await;
     page.until(
         "[...document.querySelectorAll('.body .row')].some((row) => {
@@ -143,7 +144,7 @@ async fn nothing_is_wider_than_a_small_telephone() {
     .await;
     let count = page.ask("document.querySelectorAll('.body .row').length").await;
     assert!(count.as_u64().is_some_and(|count| (1..=ROWS).contains(&count)), "{count} rows exist");
-    // Another order begins at its top, below what stays in sight.
+    // Another order begins at its top, below the rows that stay in sight.
     page.ask(
         "const sorter = document.getElementById('sorter');
          sorter.value = '-rtt';
@@ -172,7 +173,7 @@ async fn nothing_is_wider_than_a_small_telephone() {
 
 #[tokio::test]
 async fn clients_times_and_buttons_are_cut_at_no_width() {
-    // What is wider than the room it has, of what must be whole: clients with their ports, times, and what is pressed.
+    // Elements wider than their space, of those that must be whole: clients with their ports, times, and buttons.
     const CUT: &str = "(() => {
         const whole = '.body .c-client, .body .c-closed, .body .c-lived, .body .c-age, .body .c-idle, .c-actions, .act, .tabs button';
         const cut = (node) => node.scrollWidth > node.clientWidth + 1
@@ -200,7 +201,7 @@ async fn clients_times_and_buttons_are_cut_at_no_width() {
 }
 
 #[tokio::test]
-async fn light_and_dark_are_the_systems_until_somebody_chooses() {
+async fn light_and_dark_follow_the_system_until_a_choice_is_made() {
     let crowd = Crowd::of(&["--sessions", "3", "--churn", "0"]).await;
     let mut page = Page::open(&crowd.url).await;
     page.sees("#n-open", "3").await;

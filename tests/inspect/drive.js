@@ -1,5 +1,5 @@
-// Does with the inspect page what it is told on stdin, one JSON a line: { id, order, args }, answered by
-// { event: "done", id, value } or { event: "failed", id, message }. What the page itself finds wrong is an "error".
+// A driver of the inspect page: takes orders on stdin, one JSON a line: { id, order, args }, answered by { event:
+// "done", id, value } or { event: "failed", id, message }. Errors in the page itself are an "error".
 //
 //   node drive.js URL
 import { createInterface } from 'node:readline';
@@ -13,7 +13,7 @@ const browser = await launch();
 const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, colorScheme: 'light' });
 page.setDefaultTimeout(PATIENCE);
 page.on('pageerror', ({ message }) => report({ event: 'error', message }));
-// A file that is missing, a policy that was broken. A connection that breaks is not the page's fault.
+// A missing file, or a violation of the policy. A connection that breaks is no error of the page.
 page.on('console', (message) => {
   if (message.type() === 'error' && !message.text().includes('net::ERR_')) report({ event: 'error', message: message.text() });
 });
@@ -22,15 +22,15 @@ const orders = {
   click: (selector) => page.click(selector),
   press: (key) => page.keyboard.press(key),
   type: (text) => page.keyboard.type(text),
-  // What an element says.
+  // Returns the text of an element.
   text: (selector) => page.locator(selector).first().textContent(),
-  // Waits until an element that can be seen says `text`.
+  // Waits until a visible element contains `text`.
   see: (selector, text) => page.locator(selector).filter({ hasText: text, visible: true }).first().waitFor(),
-  // Waits until no element of the kind can be seen.
+  // Waits until no element of the kind is visible.
   miss: (selector) => page.locator(selector).filter({ visible: true }).first().waitFor({ state: 'hidden' }),
-  // What a script in the page gives.
+  // Returns the result of a script in the page.
   ask: (script) => page.evaluate(script),
-  // Waits until it gives something true.
+  // Waits until the result is true.
   until: async (script) => {
     const deadline = Date.now() + PATIENCE;
     for (let last; Date.now() < deadline; await page.waitForTimeout(50)) {

@@ -1,12 +1,12 @@
-//! The crowd is made up; what it answers has the fields that the program's answers have.
+//! The crowd is made up; its answers have the fields of the program's answers.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::crowd::Crowd;
-use crate::dev::Dev;
-use crate::page::Page;
+use crate::inspect::crowd::Crowd;
+use crate::inspect::dev::Dev;
+use crate::inspect::page::Page;
 
 /// The first statistics of the stream.
 const STATS: &str = "
@@ -24,7 +24,7 @@ const STATS: &str = "
       }
     })()";
 
-/// Every path to a value that is no object, and of what kind it is; a list is its first item.
+/// Returns every path to a value that is no object, and its type; a list is its first item.
 fn fields(value: &Value) -> BTreeMap<String, &'static str> {
     fn walk(at: &str, value: &Value, found: &mut BTreeMap<String, &'static str>) {
         let kind = match value {
@@ -50,7 +50,7 @@ fn fields(value: &Value) -> BTreeMap<String, &'static str> {
     found
 }
 
-/// The answers that the page builds on.
+/// Returns the answers that the page depends on.
 async fn answers(page: &mut Page) -> Vec<(&'static str, Value)> {
     let mut answers = Vec::new();
     for path in ["/v1/info", "/v1/connections?state=open&limit=1", "/v1/connections?state=closed&limit=1"] {

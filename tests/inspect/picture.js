@@ -1,4 +1,4 @@
-// Makes deploy/inspect.png anew, the picture of the inspect page in deploy/OPERATIONS.md.
+// Renders deploy/inspect.png, the picture of the inspect page in deploy/OPERATIONS.md.
 //
 //   node tests/inspect/picture.js
 import { spawn } from 'node:child_process';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { launch } from './chromium.js';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-// Long enough for the plots to have something to show.
+// Long enough to fill the plots.
 const WATCHED = 150_000;
 
 const crowd = spawn('node', [here('crowd.js'), '--sessions', '4987', '--churn', '6'], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -20,7 +20,7 @@ const page = await browser.newPage({ viewport: { width: 1280, height: 760 }, col
 await page.goto(url);
 await page.locator('.body .row').first().waitFor();
 await page.waitForTimeout(WATCHED);
-// Of those that have missed a beat, the one whose plot has most to show.
+// Of the sessions that have missed a heartbeat, the one with the fullest plot.
 const ids = await page.evaluate(async () => {
   const { connections } = await (await fetch('/v1/connections?state=open&limit=5000')).json();
   return connections.filter(({ heartbeat }) => heartbeat.missed > 0 && heartbeat.misses === 0).map(({ id }) => id);

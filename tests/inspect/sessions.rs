@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use pulsegate_test_kit::proxy::{Config, Proxy};
 use tempfile::TempDir;
 
-use crate::dev::Dev;
-use crate::page::Page;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::inspect::dev::Dev;
+use crate::inspect::page::Page;
 
 const ROWS: &str = ".body .row:not([hidden])";
 
@@ -23,7 +24,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.sees(".body .c-rtt", " ms").await;
     page.sees("#f-open", "2").await;
 
-    // Sorting, with the arrow that says so.
+    // Sorting, with the arrow that marks it.
     page.click("[data-column=rtt] button").await;
     page.click("[data-column=rtt] button").await;
     assert_eq!(page.ask("document.querySelector('[data-column=rtt]').ariaSort").await, "descending");
@@ -44,7 +45,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
         );
     }
 
-    // Searching, and on to the rows; from here on nothing is clicked.
+    // Searching, and on to the rows; from here on only keys are used.
     page.press(&["/"]).await;
     page.write("second/2").await;
     page.sees("#shown", "1 of 2").await;
@@ -56,7 +57,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Enter"]).await;
     page.sees("#details h2", "/echo").await;
     page.sees("#details .facts", "second/2.0").await;
-    // The story is the API's own.
+    // The text of the diagnosis is the API's own.
     page.sees("#details .facts", "1 earlier session of 127.0.0.1. The last, ").await;
     page.sees("#details .story", "Nothing, for either side.").await;
     page.until("document.querySelectorAll('#details .plot .dot').length > 1").await;
@@ -66,7 +67,7 @@ async fn a_session_appears_is_found_and_is_closed_by_keyboard() {
     page.press(&["Escape"]).await;
     page.misses("#kill").await;
     page.sees("#details .state", "alive").await;
-    // The key that asked, or Enter, pressed once more closes nothing.
+    // The key that opened the dialog, or Enter, pressed once more closes nothing.
     page.press(&["k"]).await;
     page.until("document.activeElement.id === 'kill-no' && document.activeElement.textContent === 'Cancel'").await;
     page.press(&["Enter"]).await;
@@ -101,7 +102,7 @@ async fn the_keyboard_works_on_a_page_that_was_just_loaded() {
     let mut page = Page::open(&dev.inspect).await;
     page.until("document.querySelectorAll('.body .row:not([hidden])').length === 2").await;
     assert_eq!(page.ask("document.activeElement === document.body").await, true);
-    // `k` means no row before one is chosen.
+    // `k` applies to no row before one is chosen.
     page.press(&["k"]).await;
     page.misses("#kill").await;
     page.press(&["ArrowDown"]).await;
@@ -128,7 +129,7 @@ async fn a_client_made_to_look_dead_is_found_dead() {
     page.sees(".body .c-rtt", " ms").await;
     page.click(ROWS).await;
     page.click("#details button:has-text('Simulate a dead client')").await;
-    page.sees("#toasts", "It will be found dead within").await;
+    page.sees("#toasts", "It will be detected as dead within").await;
     page.sees("#details .sentence", "client stopped answering: last pong ").await;
     dev.process
         .line("the app's close event", |line| line.text.contains("app.close") && line.text.contains("4408"))
@@ -139,7 +140,7 @@ async fn a_client_made_to_look_dead_is_found_dead() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_of_itself_is_text() {
+async fn text_from_a_client_is_never_markup() {
     const HOSTILE: &str = "<img src=x onerror=\"document.title='taken'\">";
     let dev = Dev::start("300ms", "10s").await;
     let mut page = Page::open(&dev.inspect).await;
@@ -162,16 +163,16 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
     let dir = TempDir::new().expect("make a temporary directory");
     let file = dir.path().join("token");
     fs::write(&file, "correct-horse-battery-staple\n").expect("written");
-    let config = Config::to("http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.admin(&format!("token_file = \"{}\"", file.display()))).await;
     let listening = proxy.line("it listens", |line| line.json["message"] == "listening").await;
     let url = format!("http://{}/", listening.json["admin"].as_str().expect("an address"));
 
     let mut page = Page::open(&url).await;
-    page.sees("#token-title", "asks for a token").await;
+    page.sees("#token-title", "requires a token").await;
     page.write("something-else-altogether").await;
     page.press(&["Enter"]).await;
-    page.sees("#token-text", "That was not it").await;
+    page.sees("#token-text", "The token was refused").await;
     page.write("correct-horse-battery-staple").await;
     page.press(&["Enter"]).await;
     page.sees("#link", "live").await;
@@ -184,8 +185,8 @@ async fn a_token_is_asked_for_once_and_kept_by_the_tab() {
 }
 
 #[tokio::test]
-async fn the_end_is_announced_to_whoever_looks() {
-    let config = Config::to("http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
+async fn the_end_is_announced_on_an_open_page() {
+    let config = Config::to(PULSEGATE, "http://127.0.0.1:9").admin("health = \"off\"\nsocket = \"127.0.0.1:0\"");
     let proxy = Proxy::start(config.drain("delay = \"30s\"\nwindow = \"0s\"")).await;
     let listening = proxy.line("it listens", |line| line.json["message"] == "listening").await;
     let url = format!("http://{}/", listening.json["admin"].as_str().expect("an address"));
@@ -194,7 +195,7 @@ async fn the_end_is_announced_to_whoever_looks() {
     page.misses("#drain").await;
     proxy.terminate();
     page.sees("#drain", "Draining begins").await;
-    // A second signal ends it at once, and with it what the page can know.
+    // A second signal ends the proxy at once, and the page gets no further data.
     proxy.terminate();
     page.sees("#lost", "No answer from the proxy").await;
     page.sees("#link", "not connected").await;

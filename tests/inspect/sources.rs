@@ -1,4 +1,4 @@
-//! What the page is made of, read as text.
+//! The sources of the page, read as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ fn files() -> Vec<(PathBuf, String)> {
     entries.map(|entry| read(entry.path())).collect()
 }
 
-/// A strict policy refuses these at run time; here they are found before anybody opens the page.
+/// A strict policy refuses these at run time; this test finds them before the page is opened.
 #[test]
 fn nothing_becomes_markup_and_nothing_comes_from_elsewhere() {
     let files = files();
     assert!(files.len() > 3, "{files:?}");
     for (path, text) in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // The name of SVG is an address, at which nobody looks.
+        // The name of SVG is an address that is never requested.
         let text = text.replace("http://www.w3.org/2000/svg", "");
         let markup =
             ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "createContextualFragment"];

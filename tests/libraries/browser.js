@@ -1,4 +1,4 @@
-// What a browser has and Node has not, for libraries that look for it among the globals. Import it before them.
+// Globals of a browser that Node lacks, for libraries that look for them. Import it before those.
 import { WebSocket } from './websocket.js';
 
 globalThis.WebSocket = WebSocket;

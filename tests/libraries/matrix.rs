@@ -4,35 +4,37 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::node::{NodeApp, project};
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::library::{Auto, ComesBack, Hung, Library, RESTART};
-use crate::returns::Operator;
-use crate::support::deadline::{settles, soon};
-use crate::support::node::{App, project};
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::libraries::library::{Auto, ComesBack, Hung, Library, RESTART};
+use crate::libraries::returns::Operator;
 
-/// The windows of every mode. A busy machine may stand still for a second, and nobody is dead then.
-/// A client that was stopped may be woken in the grace, and then reads the Close.
+/// The windows of every mode. A busy machine may stand still for a second without a client being dead. A client that
+/// was stopped may be woken in the grace, and then reads the Close.
 pub(crate) const WINDOWS: &str = "interval = \"400ms\"\ntimeout = \"1600ms\"\nclose_grace = \"30s\"\n";
 
 /// `interval + timeout` of [`WINDOWS`].
 pub(crate) const BOUND: Duration = Duration::from_secs(2);
 
-/// What a busy machine may add to a bound.
+/// The tolerance for a busy machine, added to a bound.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// How long a live client has to live: beats of `interval` by the dozen, and [`WINDOWS_LIVED`] if that is longer.
+/// The least time that a live client must live: more than a dozen heartbeats of `interval`, or [`WINDOWS_LIVED`] if
+/// that is longer.
 const MANY_BEATS: Duration = Duration::from_secs(6);
 
-/// How many times the library's bound a live client has to live.
+/// The number of the library's bounds that a live client must live.
 const WINDOWS_LIVED: u32 = 4;
 
-/// How long a page that will not come back is watched. Every library that comes back does so in less.
+/// The time for which a page that must not reconnect is watched. Every library that reconnects does so in less.
 const NEVER: Duration = Duration::from_secs(6);
 
 /// The heartbeats under which a library has to work.
@@ -54,8 +56,8 @@ impl Heartbeat {
         }
     }
 
-    /// What the session's `ws.open` must say.
-    fn is_told(self, library: &Library, open: &Value) {
+    /// Asserts the heartbeat in the session's `ws.open`.
+    fn asserts_open(self, library: &Library, open: &Value) {
         let picked = match (self, library.auto) {
             (Self::Profile, _) | (Self::Auto, Auto::Picks(_)) if !library.profile.is_empty() => {
                 Some((library.mode, library.profile))
@@ -77,7 +79,7 @@ impl Heartbeat {
 
 /// A library's app and page, with the proxy between them, in an open session.
 pub(crate) struct Session {
-    pub(crate) app: App,
+    pub(crate) app: NodeApp,
     pub(crate) proxy: Proxy,
     pub(crate) page: Page,
     operator: Operator,
@@ -85,25 +87,25 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) async fn open(library: &Library, heartbeat: Heartbeat) -> Self {
-        let app = App::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
+        let app = NodeApp::start("libraries", &format!("{}/app.js", library.folder), &[]).await;
         let operator = Operator::new();
-        let config = operator.of(Config::to(&app.url)).with(&heartbeat.section(library));
+        let config = operator.of(Config::to(PULSEGATE, &app.url)).with(&heartbeat.section(library));
         let proxy = Proxy::start(config).await;
         let page = Page::start(library, &proxy);
         page.event("open", |_| true).await;
         app.event("open", |_| true).await;
         let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await;
-        heartbeat.is_told(library, &open.json);
+        heartbeat.asserts_open(library, &open.json);
         Self { app, proxy, page, operator }
     }
 
-    /// A message goes from the page to the app and back.
+    /// Sends a message from the page to the app and waits for its echo.
     pub(crate) async fn echoes(&mut self, text: &str) {
-        self.page.tell(&json!({ "send": text })).await;
+        self.page.write_line(&json!({ "send": text })).await;
         self.page.event("message", |event| event["data"] == text).await;
     }
 
-    /// Nobody has seen an end, nor a second beginning.
+    /// Asserts that neither end has seen a close or a second open.
     fn is_the_first(&self) {
         for end in [&*self.app, &*self.page] {
             let (opens, closes) = (end.events("open").len(), end.events("close").len());
@@ -111,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Its operator closes it with `code`.
+    /// Closes the session with `code` through the admin API.
     pub(crate) async fn kill(&self, code: u16) {
         self.operator.kill(code).await;
     }
@@ -120,7 +122,7 @@ impl Session {
         self.proxy.finish().await;
     }
 
-    /// As [`Self::finish`], and gives the session's `ws.close`.
+    /// Ends the session as [`Self::finish`] does, and returns its `ws.close`.
     async fn ends(self) -> Value {
         drop(self.page);
         let close = self.proxy.ws_close(|_| true).await.json;
@@ -142,11 +144,11 @@ impl Page {
         Self(Process::start(&script, &mut command))
     }
 
-    /// It hangs as the library's profile is meant to find it; gives the moment.
+    /// Hangs the page in the way that the library's profile must detect; returns the time.
     async fn hang(&mut self, hung: Hung) -> Instant {
         match hung {
             Hung::Page { .. } => {
-                self.tell(&json!({ "hang": true })).await;
+                self.write_line(&json!({ "hang": true })).await;
                 self.event_line("hung", |_| true).await.at
             }
             Hung::Process { .. } => {
@@ -158,24 +160,24 @@ impl Page {
 
     async fn wake(&mut self, hung: Hung) {
         match hung {
-            Hung::Page { .. } => self.tell(&json!({})).await,
+            Hung::Page { .. } => self.write_line(&json!({})).await,
             Hung::Process { .. } => self.resume(),
         }
     }
 
-    /// It has heard what it should of its end, and does what it should.
+    /// Waits for the page's close event with the fields `hears`, and then asserts its reaction.
     async fn goes_on(&self, hears: &str, comes_back: ComesBack, what: &str) {
         let close = self.event("close", |_| true).await;
         holds(&close, hears, what);
         self.comes_back(1, comes_back, what).await;
     }
 
-    /// After `opens` times it opens another time, or does not.
+    /// Asserts that the page opens another connection after `opens` of them, or does not.
     pub(crate) async fn comes_back(&self, opens: usize, comes_back: ComesBack, what: &str) {
         match comes_back {
             ComesBack::Yes | ComesBack::UnlessRefused => {
                 let transcript = || (self.opens(), self.transcript());
-                settles(&format!("{what}, the page is back"), transcript, |(now, _)| *now == opens + 1).await;
+                wait_until(&format!("{what}, the page is back"), transcript, |(now, _)| *now == opens + 1).await;
             }
             ComesBack::No | ComesBack::NotItsJob => self.stays_away(opens, what).await,
         }
@@ -205,8 +207,8 @@ impl DerefMut for Page {
     }
 }
 
-/// What has to hold where the proxy speaks the library's heartbeat. The cases run beside one another, for most of the
-/// time they wait.
+/// Asserts all cases in which the proxy uses the library's heartbeat. They run concurrently, because they wait most of
+/// the time.
 pub(crate) async fn under_its_profile(library: &Library) {
     tokio::join!(
         lives(library, Heartbeat::Profile),
@@ -220,13 +222,13 @@ pub(crate) async fn under_its_profile(library: &Library) {
     );
 }
 
-/// What has to hold where the page beats and the proxy answers.
+/// Asserts all cases in which the page sends the heartbeat and the proxy answers.
 pub(crate) async fn is_answered(library: &Library) {
     tokio::join!(lives(library, Heartbeat::Profile), is_found_when_it_hangs(library));
 }
 
-/// As [`under_its_profile`], for a client whose network does not live on when it hangs, with a bound well beyond that of
-/// pings. They would find it too, and sooner: what shows that they did not is that there were none, or the time.
+/// Asserts the same as [`under_its_profile`], for a client whose network hangs with it, with a bound well beyond that
+/// of pings. Pings would find it too, and earlier: either there were none, or the time shows that they did not.
 pub(crate) async fn under_its_profile_in_one_thread(library: &Library) {
     let (.., (took, close)) = tokio::join!(
         lives(library, Heartbeat::Profile),
@@ -237,7 +239,7 @@ pub(crate) async fn under_its_profile_in_one_thread(library: &Library) {
     assert!(close["pings"] == 0 || took > between, "pings have found it, after {took:?}: {close}");
 }
 
-/// As [`under_its_profile`], at a path where the app agrees to compress.
+/// Asserts the same as [`under_its_profile`], at a path where the app agrees to compression.
 pub(crate) async fn under_its_profile_compressed(library: &Library) {
     tokio::join!(is_compressed(library), Box::pin(under_its_profile(library)));
 }
@@ -249,7 +251,7 @@ async fn is_compressed(library: &Library) {
     session.finish().await;
 }
 
-/// What has to hold where the proxy knows nothing of the library.
+/// Asserts all cases in which the proxy uses pings and no profile.
 pub(crate) async fn under_protocol_pings(library: &Library) {
     tokio::join!(
         lives(library, Heartbeat::Protocol),
@@ -259,13 +261,13 @@ pub(crate) async fn under_protocol_pings(library: &Library) {
     );
 }
 
-/// As [`under_protocol_pings`], for a client whose network does not live on when it hangs: pings find it too.
+/// Asserts the same as [`under_protocol_pings`], for a client whose network hangs with it: pings find it too.
 pub(crate) async fn under_protocol_pings_in_one_thread(library: &Library) {
     tokio::join!(lives(library, Heartbeat::Protocol), sees_a_restart(library));
 }
 
-/// A live page lives for many windows, with the library's own heartbeat beside; the app sees what the page has sent
-/// and nothing else.
+/// Asserts that a live page lives for many windows, beside the library's own heartbeat, and that the app receives only
+/// the page's messages.
 async fn lives(library: &Library, heartbeat: Heartbeat) {
     let mut session = Session::open(library, heartbeat).await;
     session.echoes("first").await;
@@ -291,8 +293,8 @@ async fn lives(library: &Library, heartbeat: Heartbeat) {
     }
 }
 
-/// A page that hangs is gone within the bound, the app hears why, and the page comes back once it is awake. Gives how
-/// long it took, and the `ws.close`.
+/// Asserts that a hung page is closed within the bound, that the app gets the reason, and that the page reconnects once
+/// it runs again. Returns the time that it took, and the `ws.close`.
 async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
     let mut session = Session::open(library, Heartbeat::Profile).await;
     session.echoes("first").await;
@@ -319,8 +321,8 @@ async fn is_found_when_it_hangs(library: &Library) -> (Duration, Value) {
     (took, close)
 }
 
-/// The app freezes for several bounds of its library's profile and goes on: a page that beats only when it is spoken
-/// to was silent all that time, and nobody blames it.
+/// Asserts that a frozen app does no harm: it freezes for several bounds of its library's profile and continues. A page
+/// that only answers was silent all that time, and is not closed for it.
 pub(crate) async fn outlives_a_frozen_app(library: &Library) {
     let mut session = Session::open(library, Heartbeat::Profile).await;
     session.echoes("first").await;
@@ -332,8 +334,8 @@ pub(crate) async fn outlives_a_frozen_app(library: &Library) {
     session.finish().await;
 }
 
-/// Protocol pings say nothing about the page: it may hang, and its network answers. So where a page that hangs is
-/// found, the profile has found it; and where it is not, no live one is torn down.
+/// Asserts that protocol pings do not find a hung page, because its network answers. So if a hung page is found, the
+/// profile has found it; and if it is not, no live one is closed.
 async fn hangs_unnoticed(library: &Library, heartbeat: Heartbeat) {
     let mut session = Session::open(library, heartbeat).await;
     let hang = Hung::Page { bound: "", tried: BOUND };
@@ -345,7 +347,7 @@ async fn hangs_unnoticed(library: &Library, heartbeat: Heartbeat) {
     session.finish().await;
 }
 
-/// The proxy restarts: its farewell is 1012, for a moment it is not there, and then it is again.
+/// Asserts the reaction to a restart of the proxy: a Close of 1012, a short absence, and a new process.
 pub(crate) async fn sees_a_restart(library: &Library) {
     let mut session = Session::open(library, Heartbeat::Protocol).await;
     session.echoes("first").await;
@@ -358,7 +360,7 @@ pub(crate) async fn sees_a_restart(library: &Library) {
     session.finish().await;
 }
 
-/// The proxy is away for longer: the page's first try to reconnect fails.
+/// Asserts the reaction to a longer absence of the proxy: the page's first attempt to reconnect fails.
 async fn is_refused_meanwhile(library: &Library) {
     let comes_back = library.comes_back_after(RESTART);
     if !comes_back.comes() {
@@ -373,13 +375,13 @@ async fn is_refused_meanwhile(library: &Library) {
     session.finish().await;
 }
 
-/// Waits for a connection, and ends it before it says a word.
+/// Accepts one connection and closes it before its first byte.
 async fn refuse_one(address: SocketAddr) {
-    let listener = TcpListener::bind(address).await.expect("nobody listens there any more");
-    soon("the page's first try", listener.accept()).await.expect("the try is taken");
+    let listener = TcpListener::bind(address).await.expect("the port is free");
+    wait_for("the page's first try", listener.accept()).await.expect("the try is taken");
 }
 
-/// `event` has these fields, among others.
+/// Asserts that `event` has these fields, among others.
 fn holds(event: &Value, fields: &str, what: &str) {
     let fields: Value = serde_json::from_str(fields).expect("fields are written as JSON");
     for (name, value) in fields.as_object().expect("fields are an object") {
@@ -392,17 +394,17 @@ macro_rules! tests {
     ($library:expr) => {
         #[tokio::test]
         async fn under_its_profile() {
-            crate::matrix::under_its_profile(&$library).await;
+            crate::libraries::matrix::under_its_profile(&$library).await;
         }
 
         #[tokio::test]
         async fn under_protocol_pings() {
-            crate::matrix::under_protocol_pings(&$library).await;
+            crate::libraries::matrix::under_protocol_pings(&$library).await;
         }
 
         #[tokio::test]
         async fn s71_comes_back_by_itself_or_not() {
-            crate::returns::after_each_end(&$library).await;
+            crate::libraries::returns::after_each_end(&$library).await;
         }
     };
 }

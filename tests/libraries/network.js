@@ -1,4 +1,4 @@
-// The thread behind one WebSocket of websocket.js.
+// The network thread of one WebSocket of websocket.js.
 import { parentPort, workerData } from 'node:worker_threads';
 
 import WebSocket from 'ws';
@@ -6,7 +6,7 @@ import WebSocket from 'ws';
 const tell = (type, fields) => parentPort.postMessage({ type, ...fields });
 
 const { url, protocols } = workerData;
-// Chromium compresses every message where the app agrees to it.
+// Chromium compresses every message if the app agrees to it.
 const socket = new WebSocket(url, protocols, { perMessageDeflate: { threshold: 0 } });
 socket.binaryType = 'arraybuffer';
 socket.on('open', () => tell('open', { protocol: socket.protocol, extensions: socket.extensions }));

@@ -1,11 +1,11 @@
-// What the pages of all libraries have in common. A page is a process of its own:
+// Common code of the pages of all libraries. A page is a process of its own:
 //
 //   node LIBRARY/page.js URL [FLAG]...
 //
-// It reports what happens as JSON lines: `open` whenever the library says that it is connected, `close` with whatever
-// the library tells of the end, `message` for what the app echoes, `beat` for a heartbeat of the library's own that it
-// lets one see. It takes orders on stdin, one JSON object a line: {"send": TEXT} sends what the app echoes;
-// {"hang": true} blocks the event loop until the next line comes. It ends with its stdin.
+// It reports events as JSON lines: `open` for each connection that the library reports, `close` with the library's
+// details of the end, `message` for an echo of the app, `beat` for a heartbeat of the library that is visible to its
+// user. It reads orders on stdin, one JSON object per line: {"send": TEXT} sends a text for the app to echo; {"hang":
+// true} blocks the event loop until the next line. It ends with its stdin.
 import { readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
@@ -24,8 +24,8 @@ export function takeOrders(orders) {
     .on('close', () => process.exit(0));
 }
 
-// A page that hangs: nothing runs on this thread until another line stands in stdin. What libraries do on threads of
-// their own, and the kernel, goes on.
+// A hung page: nothing runs on this thread until stdin has another line. Threads of the libraries, and the kernel,
+// continue.
 function hang() {
   report('hung', {});
   const byte = Buffer.alloc(1);

@@ -1,17 +1,18 @@
-//! The pages that come back by themselves, for each code that a missed heartbeat could have.
+//! The reconnection of each page, for each possible code of a missed heartbeat.
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::library::{ENDS, End, Library};
-use crate::matrix::{Heartbeat, Session};
-use crate::support::browser::Browser;
-use crate::support::deadline::{settles, soon};
-use crate::support::node::App;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::libraries::library::{ENDS, End, Library};
+use crate::libraries::matrix::{Heartbeat, Session};
 
-/// The operator of a proxy, at a socket of its own.
+/// The operator of a proxy, with an admin socket of its own.
 #[derive(Debug)]
 pub(crate) struct Operator {
     dir: TempDir,
@@ -22,7 +23,7 @@ impl Operator {
         Self { dir: TempDir::with_prefix("pulsegate-operator-").expect("make a temporary directory") }
     }
 
-    /// `config` with the admin API where this operator looks for it.
+    /// Returns `config` with the admin API on this operator's socket.
     pub(crate) fn of(&self, config: Config) -> Config {
         let socket = self.dir.path().join("admin.sock").display().to_string();
         config.admin("health = \"off\"").admin(&format!("socket = {socket:?}"))
@@ -30,16 +31,16 @@ impl Operator {
 
     /// Closes every session with `code`, and with the reason of a missed heartbeat.
     pub(crate) async fn kill(&self, code: u16) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let mut command = Command::new(PULSEGATE);
         command.args(["kill", "--client", "127.0.0.0/8", "--yes", "--code", &code.to_string()]);
         command.args(["--reason", "heartbeat timeout", "--admin"]).arg(self.dir.path().join("admin.sock"));
-        let output = soon("pulsegate kill", command.kill_on_drop(true).output()).await.expect("it starts");
+        let output = wait_for("pulsegate kill", command.kill_on_drop(true).output()).await.expect("it starts");
         assert!(output.status.success(), "{output:?}");
     }
 }
 
 impl Session {
-    /// The page's connection ends.
+    /// Ends the page's connection.
     async fn end(mut self, end: End) -> Self {
         match end {
             End::Close(code) => self.kill(code).await,
@@ -49,7 +50,7 @@ impl Session {
     }
 }
 
-/// The page is connected, its connection ends, and it comes back or does not; for each of [`ENDS`]. Prints the library's
+/// Ends the page's connection with each of [`ENDS`] and asserts that it reconnects or does not. Prints the library's
 /// row of the table, cell by cell.
 pub(crate) async fn after_each_end(library: &Library) {
     let mut session = None;
@@ -74,11 +75,11 @@ pub(crate) async fn after_each_end(library: &Library) {
     }
 }
 
-/// The page of reconnecting-websocket in a browser, over HTTP/1.1 or HTTP/2.
+/// Tests the page of reconnecting-websocket in a browser, over HTTP/1.1 or HTTP/2.
 async fn in_chromium(protocol: &str) {
-    let app = App::start("libraries", "reconnecting/app.js", &[]).await;
+    let app = NodeApp::start("libraries", "reconnecting/app.js", &[]).await;
     let operator = Operator::new();
-    let mut proxy = Proxy::start(operator.of(Config::to(&app.url))).await;
+    let mut proxy = Proxy::start(operator.of(Config::to(PULSEGATE, &app.url))).await;
     let mut browser = match protocol {
         "h1" => Browser::visit_by_http1(&proxy.https("/"), &proxy.pki.ca).await,
         _ => Browser::visit(&proxy.https("/"), &proxy.pki.ca).await,
@@ -92,12 +93,12 @@ async fn in_chromium(protocol: &str) {
             End::NoClose => proxy = proxy.crash().await,
         }
         let opens = || (browser.events("open").len(), browser.transcript());
-        settles(&format!("after {end} the page is back"), opens, |(opens, _)| *opens == ended + 1).await;
+        wait_until(&format!("after {end} the page is back"), opens, |(opens, _)| *opens == ended + 1).await;
         let close = browser.events("close").pop().expect("the page has seen its end");
         assert_eq!(close["code"], if let End::Close(code) = end { code } else { 1006 }, "{close}");
         println!("reconnecting-websocket in Chromium, {protocol} | after {end} | Yes");
         let text = format!("back after {end}");
-        browser.tell(&json!({ "send": text })).await;
+        browser.write_line(&json!({ "send": text })).await;
         browser.event("message", |event| event["data"] == *text).await;
     }
     proxy.finish().await;

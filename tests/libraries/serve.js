@@ -1,5 +1,5 @@
-// A server of WebSockets that reports how each ends; with permessage-deflate for every message, however short, where
-// the target has the word `deflate` in it. `respond` answers plain requests.
+// A WebSocket server that reports the end of each connection; with permessage-deflate for every message, however short,
+// if the target contains the word `deflate`. `respond` handles plain requests.
 import { createServer } from 'node:http';
 
 import { WebSocketServer } from 'ws';

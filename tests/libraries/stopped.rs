@@ -1,48 +1,49 @@
-//! A client that is stopped, as on a laptop whose lid is closed, and wakes when its session is long over: it reads the
-//! Close that waits for it, and comes back.
+//! A client that is stopped, as on a laptop whose lid is closed, and continues long after its session's end: it reads
+//! the pending Close, and reconnects.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::NodeApp;
+use pulsegate_test_kit::process::{Process, send};
+use pulsegate_test_kit::proxy::{Config, Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_until;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::matrix::Page;
-use crate::reconnecting::RECONNECTING_WEBSOCKET;
-use crate::support::browser::Browser;
-use crate::support::deadline::settles;
-use crate::support::node::App;
-use crate::support::process::{Process, send};
-use crate::support::proxy::{Config, Proxy, QUICK};
+use crate::PULSEGATE;
+use crate::libraries::matrix::Page;
+use crate::libraries::reconnecting::RECONNECTING_WEBSOCKET;
 
-/// How long a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
+/// The time for which a client is stopped. The bound of [`QUICK`] and `close_grace` have passed long before.
 const STOPPED: Duration = Duration::from_secs(8);
 
-async fn start() -> (App, Proxy) {
-    let app = App::start("libraries", "reconnecting/app.js", &[]).await;
-    let proxy = Proxy::start(Config::to(&app.url).with(QUICK)).await;
+async fn start() -> (NodeApp, Proxy) {
+    let app = NodeApp::start("libraries", "reconnecting/app.js", &[]).await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &app.url).with(QUICK)).await;
     (app, proxy)
 }
 
-/// The Close that waits for a client that wakes.
+/// The Close that is pending when a client wakes.
 const CLOSE: (u64, &str) = (1012, "heartbeat timeout");
 
-/// `client` is connected; it is stopped and woken by `stop` and `wake`, must see one of the ends that it `may_see`, and
-/// come back.
+/// Stops and wakes the connected `client` by `stop` and `wake`; asserts that it sees one of the ends that it `may_see`,
+/// and reconnects.
 async fn sleeps(
     client: &Process,
     protocol: &str,
     may_see: &[(u64, &str)],
-    (app, proxy): (App, Proxy),
+    (app, proxy): (NodeApp, Proxy),
     stop: impl FnOnce(),
     wake: impl FnOnce(),
 ) {
     client.event("open", |_| true).await;
     let open = proxy.line("a ws.open", |line| line.json["message"] == "ws.open").await.json;
     assert_eq!(open["network.protocol.version"], if protocol == "h1" { "1.1" } else { "2" }, "{open}");
-    // An answered ping, so that the connection is past its beginning.
+    // An answered ping, so that the connection is fully established.
     app.event("beat", |_| true).await;
 
     let since = Instant::now();
@@ -62,8 +63,8 @@ async fn sleeps(
         client.transcript()
     );
     let opens = || (client.events("open").len(), client.transcript());
-    settles("the client is back", opens, |(opens, _)| *opens == 2).await;
-    settles("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
+    wait_until("the client is back", opens, |(opens, _)| *opens == 2).await;
+    wait_until("its session is open", || proxy.logged("ws.open").len(), |opens| *opens == 2).await;
     proxy.finish().await;
 }
 
@@ -87,10 +88,10 @@ async fn s71_websockets_in_python_reads_the_close_and_comes_back() {
     sleeps(&client, "h1", &[CLOSE], (app, proxy), || client.stop(), || client.resume()).await;
 }
 
-/// Chromium, which keeps its sockets in a process of their own.
-async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (App, Proxy), mut browser: Browser) {
+/// Tests Chromium, whose sockets are in a process of their own.
+async fn chromium(protocol: &str, may_see: &[(u64, &str)], session: (NodeApp, Proxy), mut browser: Browser) {
     browser.event("open", |_| true).await;
-    browser.tell(&json!({ "send": "hello" })).await;
+    browser.write_line(&json!({ "send": "hello" })).await;
     browser.event("message", |event| event["data"] == "hello").await;
     let network_service = browser.network_service();
     let signal = |signal| move || send(network_service, signal);
@@ -104,9 +105,9 @@ async fn s71_chromium_reads_the_close_and_comes_back_over_http2() {
     chromium("h2", &[CLOSE], (app, proxy), browser).await;
 }
 
-/// Chromium answers the ping before it answers the Close, and reports 1006 when a write within the closing handshake
-/// fails. Here, where a segment takes no time, the kernel has answered the first write to the closed socket with a reset
-/// before the second; over a network both are on their way by then.
+/// Chromium answers the ping before it answers the Close, and reports 1006 if a write within the closing handshake
+/// fails. On loopback, where a segment takes no time, the kernel has answered the first write to the closed socket with
+/// a reset before the second; over a network both are in transit by then.
 #[tokio::test]
 async fn s71_chromium_comes_back_over_http1() {
     let (app, proxy) = start().await;

@@ -1,33 +1,33 @@
-//! The tables of `README.md` in this folder, made of what the scenarios assert.
+//! The tables of `README.md` in this folder, generated from the assertions of the scenarios.
 
 use std::fs;
 use std::path::Path;
 
-use crate::library::{Auto, ComesBack, ENDS, Hung, Library};
+use crate::libraries::library::{Auto, ComesBack, ENDS, Hung, Library};
 
-/// Every library that is tried, in the order of the table.
+/// All tested libraries, in the order of the table.
 const LIBRARIES: &[&Library] = &[
-    &crate::ws::LIBRARY,
-    &crate::ws::BEATS,
-    &crate::socket_io::WEBSOCKET,
-    &crate::socket_io::POLLING,
-    &crate::graphql_ws::LIBRARY,
-    &crate::graphql_ws::BEATS,
-    &crate::subscriptions_transport_ws::LIBRARY,
-    &crate::signalr::LIBRARY,
-    &crate::signalr::MESSAGE_PACK,
-    &crate::stomp::LIBRARY,
-    &crate::mqtt::LIBRARY,
-    &crate::mqtt::IN_NODE,
-    &crate::phoenix::LIBRARY,
-    &crate::actioncable::LIBRARY,
-    &crate::pusher::LIBRARY,
-    &crate::pusher::IN_NODE,
-    &crate::reconnecting::RECONNECTING_WEBSOCKET,
-    &crate::reconnecting::PARTYSOCKET,
-    &crate::reconnecting::SOCKETTE,
-    &crate::jupyterlab::KERNEL,
-    &crate::jupyterlab::TERMINAL,
+    &crate::libraries::ws::LIBRARY,
+    &crate::libraries::ws::BEATS,
+    &crate::libraries::socket_io::WEBSOCKET,
+    &crate::libraries::socket_io::POLLING,
+    &crate::libraries::graphql_ws::LIBRARY,
+    &crate::libraries::graphql_ws::BEATS,
+    &crate::libraries::subscriptions_transport_ws::LIBRARY,
+    &crate::libraries::signalr::LIBRARY,
+    &crate::libraries::signalr::MESSAGE_PACK,
+    &crate::libraries::stomp::LIBRARY,
+    &crate::libraries::mqtt::LIBRARY,
+    &crate::libraries::mqtt::IN_NODE,
+    &crate::libraries::phoenix::LIBRARY,
+    &crate::libraries::actioncable::LIBRARY,
+    &crate::libraries::pusher::LIBRARY,
+    &crate::libraries::pusher::IN_NODE,
+    &crate::libraries::reconnecting::RECONNECTING_WEBSOCKET,
+    &crate::libraries::reconnecting::PARTYSOCKET,
+    &crate::libraries::reconnecting::SOCKETTE,
+    &crate::libraries::jupyterlab::KERNEL,
+    &crate::libraries::jupyterlab::TERMINAL,
 ];
 
 const HEAD: &str = "\
@@ -54,7 +54,7 @@ fn row(library: &Library) -> String {
     format!("| {title} | {versions} | {profile} | {mode} | {auto} | {gone} |\n")
 }
 
-/// The table of the libraries that come back by themselves, one column for each end.
+/// Returns the table of the libraries that reconnect, one column for each end.
 fn returns() -> String {
     let ends: Vec<String> = ENDS.iter().map(|end| format!("after {end}")).collect();
     let head = format!("| library | {} |\n|---|{}\n", ends.join(" | "), "---|".repeat(ENDS.len()));
@@ -74,7 +74,7 @@ fn word(comes_back: ComesBack) -> &'static str {
 }
 
 #[test]
-fn the_paper_has_these_tables() {
+fn the_readme_has_these_tables() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libraries/README.md");
     let text = fs::read_to_string(file).expect("it is readable");
     for table in [table(), returns()] {

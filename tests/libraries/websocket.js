@@ -1,6 +1,6 @@
-// WebSocket as a browser has it: the socket lives on a thread of its own, beside the page's. A page that hangs goes on
-// answering pings and Closes, and learns of everything when it is awake again. As much of the WHATWG's interface as the
-// libraries use.
+// WebSocket as in a browser: the socket runs on a thread of its own, beside the page's. A hung page still answers pings
+// and Closes, and gets all events once it runs again. It has the subset of the WHATWG's interface that the libraries
+// use.
 import { Worker } from 'node:worker_threads';
 
 const CONNECTING = 0;
@@ -30,7 +30,7 @@ export class WebSocket extends EventTarget {
     super();
     this.url = String(url);
     this.#network = new Worker(new URL('network.js', import.meta.url), { workerData: { url: this.url, protocols } });
-    this.#network.on('message', (heard) => this.#hear(heard));
+    this.#network.on('message', (heard) => this.#handle(heard));
   }
 
   send(data) {
@@ -50,7 +50,7 @@ export class WebSocket extends EventTarget {
     return super.dispatchEvent(event);
   }
 
-  #hear({ type, data, ...fields }) {
+  #handle({ type, data, ...fields }) {
     if (type === 'open') Object.assign(this, fields, { readyState: OPEN });
     if (type === 'message') fields.data = this.#received(data);
     if (type === 'close') this.readyState = CLOSED;

@@ -1,20 +1,20 @@
 # Starts and stops the proxies that tests/load compares, and the echo upstream behind them. Sourced, not run.
 #
 # After `prepare` and `start PEER`, $proxy_pid and $proxy_port are those of the running proxy; `stop` ends it and its
-# upstream. Everything lives in $work, which the trap removes with all processes.
+# upstream. All files are in $work, which the trap removes, together with all processes.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-load=${LOAD:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate-load}
-pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/pulsegate}
+load=${LOAD:-${CARGO_TARGET_DIR:-$root/target}/dist/pulsegate-load}
+pulsegate=${PULSEGATE:-${CARGO_TARGET_DIR:-$root/target}/dist/pulsegate}
 install_command="apt-get install -y nginx-light haproxy nghttp2-client"
 
 work=
 proxy_pid=
 upstream_pid=
-# Where the generator itself serves as the app; then there is no echo upstream.
+# The port of the generator's own app, if it serves one; there is no echo upstream then.
 app_port=
-# What runs before a proxy's command, e.g. valgrind; and how long a start may take.
+# The command before a proxy's own, e.g. valgrind; and the timeout of a start.
 wrapper=()
 start_deadline=15
 
@@ -27,7 +27,7 @@ note() {
     printf '%s\n' "$*" >&2
 }
 
-# prepare PEER...: checks that the peers are there, builds, makes the certificate.
+# prepare PEER...: checks that the peers are installed, builds, creates the certificate.
 prepare() {
     local peer
     for peer in "$@"; do
@@ -52,7 +52,7 @@ prepare() {
     fi
     if ((${#packages[@]})); then
         note "building"
-        (cd "$root" && cargo build --release --quiet "${packages[@]}")
+        (cd "$root" && cargo build --profile dist --quiet "${packages[@]}")
     fi
 
     ulimit -n "$(ulimit -Hn)"
@@ -77,7 +77,7 @@ prepare() {
     fi
 }
 
-# The numbers of the cores that this shell may use: a container seldom has them from 0.
+# The numbers of the cores that this shell may use: in a container they often do not start at 0.
 allowed_cores() {
     local ranges range core
     IFS=, read -r -a ranges < <(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status)
@@ -96,8 +96,8 @@ cleanup() {
     fi
 }
 
-# start PEER [NAME=VALUE...]: the proxy, with that environment, before a fresh upstream. pulsegate+PROFILE is pulsegate
-# with that heartbeat.
+# start PEER [NAME=VALUE...]: starts the proxy, with that environment, before a new upstream. pulsegate+PROFILE is
+# pulsegate with that heartbeat.
 start() {
     local peer=$1 upstream_port config command=()
     shift
@@ -142,12 +142,12 @@ start() {
     wait_until "$peer" "$proxy_pid" listens "$proxy_port"
 }
 
-# Ends the proxy and the upstream, first politely.
+# Ends the proxy and the upstream: with SIGTERM first, with SIGKILL after 10 s.
 stop() {
     local pid tries
     for pid in $proxy_pid $upstream_pid; do
         for ((tries = 0; tries < 200; tries++)); do
-            # Asked again now and then: nginx without a master process may miss the first time under valgrind.
+            # The signal is repeated: nginx without a master process may miss the first one under valgrind.
             if ((tries % 50 == 0)); then
                 kill -TERM "$pid" 2>/dev/null || break
             fi
@@ -163,7 +163,7 @@ stop() {
     upstream_pid=
 }
 
-# wait_until WHAT PID COMMAND...: until the command succeeds, as long as the process lives.
+# wait_until WHAT PID COMMAND...: waits until the command succeeds; fails if the process ends.
 wait_until() {
     local what=$1 pid=$2 deadline=$((SECONDS + start_deadline))
     shift 2
@@ -190,8 +190,8 @@ generate() {
         --sources 8 "$@"
 }
 
-# cross_check VERSION SIZE REQUESTS: h2load, a generator that is not ours, asks the running proxy for bodies over HTTP
-# VERSION (h1 or h2) with the cryptography of ours; prints figures.
+# cross_check VERSION SIZE REQUESTS: runs h2load, an independent generator, against the running proxy: bodies over HTTP
+# VERSION (h1 or h2) with the same cryptography; prints figures.
 cross_check() {
     local streams=(-c 4 -m 16) alpn=h2 before after rate
     if [[ $1 == h1 ]]; then
@@ -201,7 +201,7 @@ cross_check() {
     "${on_load[@]}" h2load "${streams[@]}" -n "$3" --npn-list="$alpn" --tls13-ciphers=TLS_AES_128_GCM_SHA256 \
         --groups=X25519 "https://localhost:$proxy_port/body/$2" >"$work/h2load" || return
     after=$("$load" cpu "$proxy_pid")
-    # h2load ends well whatever the answers were.
+    # h2load exits with 0 whatever the responses are.
     grep -q ", $3 succeeded, 0 failed, 0 errored, 0 timeout" "$work/h2load" &&
         grep -q "^status codes: $3 2xx" "$work/h2load" || return
     rate=$(sed -n 's|^finished in .*, \([0-9.]*\) req/s.*|\1|p' "$work/h2load")
@@ -209,7 +209,7 @@ cross_check() {
     awk -v spent=$((after - before)) -v count="$3" 'BEGIN { printf "cpu_us_per_request %.3f\n", spent / count }'
 }
 
-# The versions that were measured, for the reader of a table.
+# Prints the measured versions for the reader of a table.
 describe() {
     local peer versions=()
     for peer in "$@"; do

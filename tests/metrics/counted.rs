@@ -1,29 +1,29 @@
-//! A run with sessions of every sort, and what is counted of it.
+//! A run with sessions of every kind, and their counts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pulsegate_test_kit::client::{Neighbour, Tls, close_of, echo, next_message, upgrade_head};
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::proxy::{Proxy, QUICK};
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
-use crate::support::client::{Neighbour, Tls, close_of, echo, next_message, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Proxy, QUICK};
-use crate::table::documented;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, metrics, observed, text, until};
+use crate::metrics::table::documented;
 
 const ROUTES: &[&str] = &["/", "/closed/"];
 const CLOSED: &str = "[[route]]\npath = \"/closed/\"\n[route.origins]\nallow = [\"https://app.example\"]\n";
 
-/// Echoes on `/echo`, holds WebSockets on `/hold`, refuses them on `/refused`, breaks off on `/broken`, and answers
-/// everything else with 200.
-async fn app() -> Fake {
-    Fake::start(|request: Request, mut stream: TcpStream| async move {
+/// Starts an app that echoes on `/echo`, holds WebSockets on `/hold`, refuses them on `/refused`, breaks off on
+/// `/broken`, and answers everything else with 200.
+async fn app() -> FakeApp {
+    FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         match request.path() {
             "/hold" => {
                 stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
@@ -42,7 +42,7 @@ async fn answer(stream: &mut TcpStream, status: &str) {
     let _ = stream.write_all(answer.as_bytes()).await;
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a connection of its own.
 async fn request(proxy: &Proxy, head: &str) -> u16 {
     let mut stream = proxy.tls().await;
     proxy.ask(&mut stream, format!("{head}\r\n").as_bytes()).await.status
@@ -80,7 +80,7 @@ async fn every_sort_of_session_and_request_is_counted_as_what_it_is() {
     proxy.finish().await;
 }
 
-/// A session that answers pings, sends 5 + 7 bytes, and closes.
+/// Runs a session that answers pings, sends 5 + 7 bytes, and closes.
 async fn talks_and_leaves(proxy: &Proxy) {
     let mut websocket = proxy.websocket("/echo").await;
     // The 101 reaches the client a moment before its session begins.
@@ -91,7 +91,7 @@ async fn talks_and_leaves(proxy: &Proxy) {
     echo(&mut websocket, Message::binary(vec![0; 7])).await.expect("it echoes");
     let answers = next_message(&mut websocket);
     tokio::select! {
-        message = answers => panic!("nobody said anything: {message:?}"),
+        message = answers => panic!("an unexpected message: {message:?}"),
         _ = until(proxy, "a pong", |metrics| metrics.count("pulsegate_heartbeat_pongs_total", &[("route", "/")]) > 0) => {}
     }
     websocket.close(Some(CloseFrame { code: 4321.into(), reason: "".into() })).await.expect("it takes the Close");
@@ -99,14 +99,14 @@ async fn talks_and_leaves(proxy: &Proxy) {
     proxy.ws_close(|line| line["close.reason"] == "normal").await;
 }
 
-/// A session whose client takes pings and says nothing.
+/// Runs a session whose client receives pings and sends nothing.
 async fn falls_silent(proxy: &Proxy) {
     let silent = proxy.upgraded("/hold").await;
     proxy.ws_close(|line| line["close.reason"] == "heartbeat_timeout").await;
     drop(silent);
 }
 
-/// Upgrades that the proxy refuses, that the app refuses, and that the app breaks off.
+/// Sends upgrades that the proxy refuses, that the app refuses, and that the app breaks off.
 async fn asks_in_vain(proxy: &Proxy) {
     let old = upgrade_head("/echo").replace("Version: 13", "Version: 8");
     assert_eq!(request(proxy, &old).await, 426);
@@ -116,11 +116,11 @@ async fn asks_in_vain(proxy: &Proxy) {
     assert_eq!(request(proxy, &upgrade_head("/broken")).await, 502);
 }
 
-/// Clients of the TLS port that do not get through the handshake.
+/// Opens connections to the TLS port that fail the handshake.
 async fn speaks_no_tls(proxy: &Proxy) {
     let mut http = proxy.tcp().await;
     http.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is taken");
-    assert_eq!(soon("an answer", Answer::read(&mut http)).await.expect("an answer").status, 400);
+    assert_eq!(wait_for("an answer", Response::read(&mut http)).await.expect("an answer").status, 400);
     let mut noise = proxy.tcp().await;
     noise.write_all(&[0xff; 64]).await.expect("it is taken");
     let gone = |metrics: &Exposition| metrics.sum("pulsegate_tls_handshakes_total", &[("outcome", "not_tls")]) == 1;
@@ -146,7 +146,7 @@ fn heartbeats_are_counted(metrics: &Exposition) {
     let count = |name: &str| metrics.count(&format!("pulsegate_heartbeat_{name}"), &[("route", "/")]);
     let (sent, answered) = (count("pings_total"), count("pongs_total"));
     assert!(answered >= 1 && sent > answered, "{sent} pings, {answered} pongs: one client answered, one did not");
-    assert_eq!(count("rtt_seconds_count"), answered, "every pong tells a round trip");
+    assert_eq!(count("rtt_seconds_count"), answered, "every pong has a round trip");
     assert_eq!((count("missed_total") >= 1, count("timeouts_total")), (true, 1));
     assert_eq!(metrics.count("pulsegate_heartbeat_pings_total", &[("route", "/closed/")]), 0);
 }
@@ -189,7 +189,7 @@ fn requests_and_handshakes_are_counted(metrics: &Exposition) {
 }
 
 #[tokio::test]
-async fn an_app_that_is_not_there_is_told_from_one_that_fails() {
+async fn an_absent_app_is_distinguished_from_one_that_fails() {
     let mut app = app().await;
     let proxy = Proxy::start(observed(&app.url)).await;
     app.go_down().await;
@@ -202,7 +202,7 @@ async fn an_app_that_is_not_there_is_told_from_one_that_fails() {
 }
 
 #[tokio::test]
-async fn a_drain_is_told_while_it_lasts() {
+async fn a_drain_has_a_metric_while_it_lasts() {
     let app = app().await;
     let proxy = Proxy::start(observed(&app.url).drain("delay = \"5s\"").drain("window = \"0s\"")).await;
     proxy.terminate();
@@ -215,7 +215,7 @@ async fn a_drain_is_told_while_it_lasts() {
 
 #[tokio::test]
 async fn what_a_slow_client_does_not_take_is_counted_as_held_and_as_a_pause() {
-    let app = Fake::start(|request: Request, mut stream: TcpStream| async move {
+    let app = FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         stream.write_all(request.accept().as_bytes()).await.expect("answer the upgrade");
         // One message that no socket buffers hold: 64 MiB.
         let mut message = vec![0x82, 127];
@@ -237,7 +237,7 @@ async fn what_a_slow_client_does_not_take_is_counted_as_held_and_as_a_pause() {
     proxy.finish().await;
 }
 
-/// A session ends like that, and is counted once as `client_lost` more than before.
+/// Asserts that a session that ends by `lose` is counted once as `client_lost`.
 async fn is_lost(proxy: &Proxy, count: u64, lose: impl AsyncFnOnce(Tls)) {
     lose(proxy.upgraded("/hold").await).await;
     let labels = &[("initiator", "client"), ("reason", "client_lost"), ("code", "1006"), ("route", "/")];
@@ -257,7 +257,7 @@ async fn a_client_that_goes_without_a_close_is_lost_and_comes_back() {
         drop(stream);
     })
     .await;
-    assert_eq!(reconnects(&metrics(&proxy).await), 0, "nobody was there before");
+    assert_eq!(reconnects(&metrics(&proxy).await), 0, "no client was there before");
     is_lost(&proxy, 2, async |mut stream: Tls| stream.shutdown().await.expect("it is open")).await;
     is_lost(&proxy, 3, async |stream: Tls| drop(stream)).await;
     assert_eq!(reconnects(&metrics(&proxy).await), 2);
@@ -307,7 +307,7 @@ async fn the_process_is_described_as_its_kernel_sees_it() {
         clients.push(proxy.tls().await);
     }
     let more = read().await("process_open_fds");
-    // Other descriptors come and go: the connection of a scrape, a file of a check.
+    // Other descriptors open and close: the connection of a scrape, a file of a check.
     assert!((open + 15.0..open + 40.0).contains(&more), "{open}, and {more} with 20 clients");
     drop(clients);
     assert!(value("process_threads") >= 3.0);

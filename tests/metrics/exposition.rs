@@ -1,9 +1,9 @@
-//! Reads the `OpenMetrics` text format, and accepts nothing that a strict reader would not: a sample outside of its
+//! A parser of the `OpenMetrics` text format that rejects everything a strict reader would: a sample outside of its
 //! family, a series twice, a histogram whose buckets do not add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything that one scrape gave.
+/// The result of one scrape.
 #[derive(Debug)]
 pub(crate) struct Exposition {
     pub(crate) families: BTreeMap<String, Family>,
@@ -28,7 +28,7 @@ pub(crate) struct Sample {
 }
 
 impl Exposition {
-    /// Reads `text`; what is wrong with it is a failure that shows the line.
+    /// Reads `text`; fails with the line of the first error.
     pub(crate) fn read(text: &str) -> Self {
         let mut families = BTreeMap::new();
         let mut current: Option<(String, Family)> = None;
@@ -56,29 +56,29 @@ impl Exposition {
         exposition
     }
 
-    /// The count of the one series of this name with these labels.
+    /// Returns the count of the one series of this name with these labels.
     pub(crate) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let found = self.matching(name, labels);
         assert_eq!(found.len(), 1, "{name} with {labels:?} in\n{}", self.text);
         found[0].count()
     }
 
-    /// The sum of all series of this name with these labels.
+    /// Returns the sum of all series of this name with these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.matching(name, labels).iter().map(|sample| sample.count()).sum()
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub(crate) fn len(&self) -> usize {
         self.samples().count()
     }
 
-    /// Every series without its value.
+    /// Returns every series without its value.
     pub(crate) fn series(&self) -> BTreeSet<String> {
         self.samples().map(|sample| format!("{}{:?}", sample.name, sample.labels)).collect()
     }
 
-    /// Every value.
+    /// Returns every value.
     pub(crate) fn samples(&self) -> impl Iterator<Item = &Sample> {
         self.families.values().flat_map(|family| &family.samples)
     }
@@ -127,7 +127,7 @@ impl Sample {
     }
 }
 
-/// `a="b",c="d"`; a backslash stands before what would end a value.
+/// Parses `a="b",c="d"`; a backslash escapes a character that would end a value.
 fn labels_of(mut text: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     while !text.is_empty() {
@@ -167,7 +167,7 @@ fn keep(families: &mut BTreeMap<String, Family>, family: Option<(String, Family)
     }
 }
 
-/// Whether a sample called `sample` may be one of the family.
+/// Returns whether a sample called `sample` may belong to the family.
 fn belongs(sample: &str, family: &str, kind: &str) -> bool {
     let suffixes: &[&str] = match kind {
         "counter" => &["_total"],

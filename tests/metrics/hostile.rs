@@ -1,23 +1,23 @@
-//! What clients make up comes into no label, and makes no series.
+//! Input made up by clients appears in no label, and creates no series.
 
+use pulsegate_test_kit::client::close_of;
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead};
+use pulsegate_test_kit::proxy::Proxy;
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, assert_promtool_agrees, observed, text, until};
-use crate::support::client::close_of;
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Request};
-use crate::support::proxy::Proxy;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, assert_promtool_agrees, observed, text, until};
 
 const PER_ROUND: u16 = 12;
 
-/// Answers with a status that nobody knows, a different one for each path; a WebSocket on `/echo`.
-async fn app() -> Fake {
-    Fake::start(|request: Request, mut stream: TcpStream| async move {
+/// Starts an app that answers with an unassigned status, a different one for each path; a WebSocket on `/echo`.
+async fn app() -> FakeApp {
+    FakeApp::start(|request: RequestHead, mut stream: TcpStream| async move {
         let status = 230 + request.path().bytes().map(u16::from).sum::<u16>() % 700;
         let answer = format!("HTTP/1.1 {status} Made Up\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         let _ = stream.write_all(answer.as_bytes()).await;
@@ -29,7 +29,7 @@ async fn app() -> Fake {
 async fn no_word_of_a_client_becomes_a_label() {
     let app = app().await;
     let proxy = Proxy::start(observed(&app.url)).await;
-    // The first round may begin series: of groups, of which there are few.
+    // The first round may create series: of groups, of which there are few.
     misbehave(&proxy, 0).await;
     let first = Exposition::read(&text(&proxy).await);
     misbehave(&proxy, 1).await;
@@ -53,8 +53,8 @@ async fn misbehave(proxy: &Proxy, round: u16) {
         );
         proxy.ask(&mut stream, request.as_bytes()).await;
         let name = ServerName::try_from(format!("marked{n}.example")).expect("a valid name");
-        let stranger = TlsConnector::from(proxy.pki.client()).connect(name, proxy.tcp().await);
-        assert!(soon("the handshake", stranger).await.is_err(), "the certificate is not for that name");
+        let handshake = TlsConnector::from(proxy.pki.client()).connect(name, proxy.tcp().await);
+        assert!(wait_for("the handshake", handshake).await.is_err(), "the certificate is not for that name");
         for code in [4000 + n * 17, 3000 + n * 31] {
             let mut websocket = proxy.websocket("/echo").await;
             websocket.close(Some(CloseFrame { code: code.into(), reason: "marked".into() })).await.expect("taken");

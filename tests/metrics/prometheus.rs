@@ -5,18 +5,18 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::client::{Neighbour, echo};
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::Proxy;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::scrape::{get, health, metrics, observed};
-use crate::support::client::{Neighbour, echo};
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::process::Process;
-use crate::support::proxy::Proxy;
-use crate::table::documented;
+use crate::metrics::scrape::{get, health, metrics, observed};
+use crate::metrics::table::documented;
 
 /// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl Prometheus {
         Self { process, address, _dir: dir }
     }
 
-    /// Asks `query` until its one value is `wanted`.
+    /// Queries `query` until its one value is `wanted`.
     async fn answers(&self, query: &str, wanted: &str) {
         let begun = Instant::now();
         loop {
@@ -67,7 +67,7 @@ impl Prometheus {
         }
     }
 
-    /// All series that match `selector`, as their labels.
+    /// Returns all series that match `selector`, as their labels.
     async fn series(&self, selector: &str) -> Vec<BTreeMap<String, String>> {
         let answer = get(self.address, &format!("/api/v1/series?match[]={}", percent_encoded(selector))).await;
         let mut json: Value = serde_json::from_str(&answer.body).expect("it answers in JSON");
@@ -83,7 +83,7 @@ fn percent_encoded(text: &str) -> String {
 
 #[tokio::test]
 async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
-    let app = Fake::start(|_: Request, stream: TcpStream| hold(stream)).await;
+    let app = FakeApp::start(|_: RequestHead, stream: TcpStream| hold(stream)).await;
     let proxy = Proxy::start(observed(&app.url)).await;
     let _neighbours = [Neighbour::join(&proxy, "/echo").await, Neighbour::join(&proxy, "/echo").await];
     let mut websocket = proxy.websocket("/echo").await;
@@ -96,10 +96,10 @@ async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
     prometheus.answers("pulsegate_messages_total{direction=\"in\"}", "3").await;
     prometheus.answers("pulsegate_upgrade_duration_seconds_bucket{le=\"+Inf\"}", "3").await;
     prometheus.answers("pulsegate_build_info", "1").await;
-    // Not a sample of it is lost on the way.
+    // No sample is lost on the way.
     let samples = metrics(&proxy).await.len();
     prometheus.answers("scrape_samples_scraped", &samples.to_string()).await;
-    // As its parser reads them, they are what deploy/METRICS.md says.
+    // As its parser reads them, they match deploy/METRICS.md.
     let series = prometheus.series("{__name__=~\"pulsegate_.+\"}").await;
     let documented = documented();
     for mut labels in series {
@@ -108,7 +108,7 @@ async fn a_prometheus_scrapes_it_and_answers_from_what_it_has_read() {
         labels.retain(|label, _| !["instance", "job"].contains(&&**label));
         row.assert_describes(&labels, &["/"]);
     }
-    // The types are known to those who read OpenMetrics.
+    // A reader of OpenMetrics gets the types.
     let answer = get(prometheus.address, "/api/v1/metadata?metric=pulsegate_upgrades").await;
     assert!(answer.body.contains(r#""type":"counter""#), "{}", answer.body);
     proxy.finish().await;

@@ -1,35 +1,35 @@
-//! What is told of reloads, and of the certificates that come and go with them.
+//! The metrics of reloads, and of the certificates that they add and remove.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::proxy::Proxy;
 use rcgen::CertificateParams;
 use tempfile::TempDir;
 
-use crate::exposition::Exposition;
-use crate::scrape::{assert_as_documented, metrics, observed, until};
-use crate::support::fake::Fake;
-use crate::support::pki::Pki;
-use crate::support::proxy::Proxy;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::scrape::{assert_as_documented, metrics, observed, until};
 
 const NOT_AFTER: &str = "pulsegate_tls_certificate_not_after_timestamp_seconds";
 const SUCCESSFUL: &str = "pulsegate_config_last_reload_successful";
 const SUCCESS_AT: &str = "pulsegate_config_last_reload_success_timestamp_seconds";
 
-/// The attempts with each result, in the order ok, partial, failed, unchanged.
+/// Returns the attempts with each result, in the order ok, partial, failed, unchanged.
 fn attempts(metrics: &Exposition) -> [u64; 4] {
     ["ok", "partial", "failed", "unchanged"]
         .map(|result| metrics.count("pulsegate_config_reloads_total", &[("result", result)]))
 }
 
-/// The certificates whose end is told.
+/// Returns the certificates whose end has a metric.
 fn certificates(metrics: &Exposition) -> Vec<String> {
     let of_ends = metrics.samples().filter(|sample| sample.name == NOT_AFTER);
     of_ends.map(|sample| sample.labels["cert"].clone()).collect()
 }
 
-/// Replaces a file as a whole: nobody reads half of it.
+/// Replaces a file atomically: half of it is never read.
 fn put(file: &Path, text: &str) {
     let beside = file.with_extension("new");
     fs::write(&beside, text).expect("write");
@@ -38,7 +38,7 @@ fn put(file: &Path, text: &str) {
 
 #[tokio::test]
 async fn reloads_are_counted_and_certificates_forgotten_when_they_are_replaced() {
-    let app = Fake::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let app = FakeApp::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let (dir, others) = (TempDir::with_prefix("pulsegate-").expect("a folder"), TempDir::new().expect("a folder"));
     let (pki, mut renewed) = (Pki::make(dir.path()), Pki::make(others.path()));
     for (path, name) in [(&mut renewed.certificate, "renewed.pem"), (&mut renewed.private_key, "renewed.key")] {

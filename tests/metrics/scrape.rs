@@ -1,60 +1,62 @@
-//! Asks a proxy for its metrics, as a scraper does.
+//! Requests for the metrics of a proxy, as a scraper makes them.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use pulsegate_test_kit::http1::Response;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::{wait_for, wait_until_async};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::exposition::Exposition;
-use crate::support::deadline::{PATIENCE, soon};
-use crate::support::plain::Answer;
-use crate::support::proxy::{Config, Proxy};
-use crate::table::documented;
+use crate::PULSEGATE;
+use crate::metrics::exposition::Exposition;
+use crate::metrics::table::documented;
 
-/// What Prometheus takes for `OpenMetrics`.
+/// The media type that Prometheus accepts for `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// The text format that every scraper reads.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A proxy in front of the app at `url` whose health listener has a port of the system's choice.
+/// Returns a configuration for a proxy in front of the app at `url` whose health listener has a port of the system's
+/// choice.
 pub(crate) fn observed(url: &str) -> Config {
-    Config::to(url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"")
+    Config::to(PULSEGATE, url).admin("health = \"127.0.0.1:0\"").admin("socket = \"off\"")
 }
 
-/// Where its metrics are.
+/// Returns the address of its metrics.
 pub(crate) fn health(proxy: &Proxy) -> SocketAddr {
     let listening = proxy.logged("listening");
     let health = listening.first().and_then(|line| line["health"].as_str()?.parse().ok());
     health.unwrap_or_else(|| panic!("no health address in {listening:?}"))
 }
 
-/// A GET of `target` on a connection of its own.
-pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
+/// Sends a GET of `target` on a connection of its own.
+pub(crate) async fn get(address: SocketAddr, target: &str) -> Response {
     get_as(address, target, None).await
 }
 
 /// As [`get`], with an `Accept` field.
-async fn get_as(address: SocketAddr, target: &str, accept: Option<&str>) -> Answer {
+async fn get_as(address: SocketAddr, target: &str, accept: Option<&str>) -> Response {
     let accept = accept.map(|accept| format!("Accept: {accept}\r\n")).unwrap_or_default();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{accept}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("the request is taken");
-        Answer::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
+        Response::read(&mut stream).await.unwrap_or_else(|| panic!("no answer to GET {target}"))
     };
-    soon("an answer", exchange).await
+    wait_for("an answer", exchange).await
 }
 
-/// All metrics, as text.
+/// Returns all metrics, as text.
 pub(crate) async fn text(proxy: &Proxy) -> String {
     let answer = get_as(health(proxy), "/metrics", Some("application/openmetrics-text")).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(OPEN_METRICS)), "{}", answer.head);
     answer.body
 }
 
-/// All metrics in the text format 0.0.4, as this `Accept` field asks for it.
+/// Returns all metrics in the text format 0.0.4, requested by this `Accept` field.
 async fn plain_text(proxy: &Proxy, accept: Option<&str>) -> String {
     let answer = get_as(health(proxy), "/metrics", accept).await;
     let types = (answer.header("content-type"), answer.header("vary"));
@@ -62,26 +64,18 @@ async fn plain_text(proxy: &Proxy, accept: Option<&str>) -> String {
     answer.body
 }
 
-/// All metrics.
+/// Returns all metrics.
 pub(crate) async fn metrics(proxy: &Proxy) -> Exposition {
     Exposition::read(&text(proxy).await)
 }
 
-/// Asks again and again until `is_wanted`.
+/// Scrapes repeatedly until `is_wanted`.
 pub(crate) async fn until(proxy: &Proxy, what: &str, is_wanted: impl Fn(&Exposition) -> bool) -> Exposition {
-    let begun = std::time::Instant::now();
-    loop {
-        let text = text(proxy).await;
-        let metrics = Exposition::read(&text);
-        if is_wanted(&metrics) {
-            return metrics;
-        }
-        assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}; last seen:\n{text}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let text = wait_until_async(what, async || text(proxy).await, |text| is_wanted(&Exposition::read(text))).await;
+    Exposition::read(&text)
 }
 
-/// Fails unless every family and label is one that deploy/METRICS.md has, every word one of its set, and every route one of
+/// Fails unless deploy/METRICS.md has every family and label, every value is one of its set, and every route is one of
 /// `routes`.
 pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
     let documented = documented();
@@ -96,7 +90,7 @@ pub(crate) fn assert_as_documented(metrics: &Exposition, routes: &[&str]) {
     }
 }
 
-/// Fails unless `promtool` has nothing to say against what it is served, byte for byte.
+/// Fails unless `promtool` accepts the metrics as they are served, byte for byte.
 pub(crate) async fn assert_promtool_agrees(proxy: &Proxy) {
     for accept in [None, Some("text/plain"), Some("text/plain;version=0.0.4"), Some("*/*")] {
         let text = plain_text(proxy, accept).await;
@@ -115,7 +109,7 @@ async fn assert_is_checked(text: &str) {
     let mut stdin = promtool.stdin.take().expect("stdin is piped");
     stdin.write_all(text.as_bytes()).await.expect("promtool reads");
     drop(stdin);
-    let output = soon("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
+    let output = wait_for("promtool's judgement", promtool.wait_with_output()).await.expect("it ends");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}:\n{text}", String::from_utf8_lossy(&said));
 }

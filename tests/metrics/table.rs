@@ -1,4 +1,4 @@
-//! The table of metrics in `deploy/METRICS.md`, and that it is the catalogue's.
+//! The table of metrics in `deploy/METRICS.md`, and a comparison with the catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,23 +12,23 @@ const END: &str = "<!-- metrics:end -->";
 /// One metric as the table documents it.
 #[derive(Debug)]
 pub(crate) struct Documented {
-    /// The whole name; that of a histogram has suffixes of its own when it is scraped.
+    /// The full name; that of a histogram gets suffixes when it is scraped.
     pub(crate) name: String,
     pub(crate) kind: String,
-    /// The labels with what they may say.
+    /// The labels with their possible values.
     pub(crate) labels: BTreeMap<String, Words>,
 }
 
-/// What a label may say.
+/// The possible values of a label.
 #[derive(Debug)]
 pub(crate) enum Words {
     /// One of these.
     Of(BTreeSet<String>),
-    /// What the configuration names.
+    /// The names in the configuration.
     Configured,
 }
 
-/// The table's rows.
+/// Returns the table's rows.
 pub(crate) fn documented() -> Vec<Documented> {
     let table = table();
     let rows: Vec<_> = table.lines().skip(2).map(row).collect();
@@ -43,7 +43,7 @@ fn table() -> String {
     table.unwrap_or_else(|| panic!("no table between {BEGIN}and {END} in deploy/METRICS.md")).to_owned()
 }
 
-/// `` | `name` | type | `label`: `word` `word`; `label`: some words | meaning | ``
+/// Parses `` | `name` | type | `label`: `word` `word`; `label`: some words | meaning | ``.
 fn row(line: &str) -> Documented {
     let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
     let [name, kind, labels, meaning] = cells[..] else { panic!("no four cells in {line:?}") };
@@ -62,13 +62,13 @@ fn quoted(text: &str) -> Option<String> {
 }
 
 impl Documented {
-    /// Whether this is the metric of a sample called `sample`.
+    /// Returns whether this is the metric of a sample called `sample`.
     pub(crate) fn is_of(&self, sample: &str) -> bool {
         let suffixes: &[&str] = if self.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
         sample.strip_prefix(&*self.name).is_some_and(|suffix| suffixes.contains(&suffix))
     }
 
-    /// Fails unless `labels` are this metric's, every word one of its set, and every route one of `routes`.
+    /// Fails unless `labels` are this metric's, every value is one of its set, and every route is one of `routes`.
     pub(crate) fn assert_describes(&self, labels: &BTreeMap<String, String>, routes: &[&str]) {
         let names = |label: &&String| !(self.kind == "histogram" && *label == "le");
         let found: Vec<_> = labels.keys().filter(names).collect();

@@ -1,11 +1,12 @@
-//! `pulsegate conns` against what a proxy may say.
+//! `pulsegate conns` against the possible answers of a proxy.
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, closed, conn, error, page};
-use crate::program::run;
+use crate::PULSEGATE;
+use crate::operate::fake::{Answer, Fake, Request, closed, conn, error, page};
+use crate::operate::program::{finish, run};
 
-/// Pages of 1,000 sessions or what is asked for, of 2,500 in all.
+/// Answers with pages of 1,000 sessions or of the requested size, of 2,500 in all.
 fn many(request: &Request) -> Answer {
     const ALL: u64 = 2_500;
     let number = |key: &str| {
@@ -96,7 +97,7 @@ async fn json_escapes_what_a_terminal_would_act_on() {
 }
 
 #[tokio::test]
-async fn a_closed_session_says_why_and_cannot_play_tricks_on_a_terminal() {
+async fn a_closed_session_shows_its_reason_without_control_characters() {
     let sentence = "client stopped answering: last pong 45.2 s ago, RTT was 41 ms";
     let fake = Fake::on_a_socket(move |_| page(&[closed(1, sentence), closed(2, "\x1b[2J\nevil")], 2, None));
     let run = run(&["conns", "--admin", &fake.at, "--state", "closed"]).await;
@@ -125,7 +126,7 @@ async fn no_session_is_a_heading_alone() {
 }
 
 #[tokio::test]
-async fn wrong_usage_is_told_before_anybody_is_asked() {
+async fn wrong_usage_is_reported_before_any_request() {
     for (flags, says) in [
         (["--sort", "size"], "possible values: opened"),
         (["--client", "app.example"], "must be a network"),
@@ -144,11 +145,11 @@ async fn the_words_of_the_api_are_passed_on() {
 }
 
 #[tokio::test]
-async fn whoever_reads_may_leave() {
+async fn a_reader_may_close_the_pipe() {
     let fake = Fake::on_a_socket(many);
     let mut command = tokio::process::Command::new("sh");
-    let line = format!("'{}' conns --admin '{}' | head -n 1", env!("CARGO_BIN_EXE_pulsegate"), fake.at);
-    command.args(["-c", &line]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let run = crate::program::finish(command).await;
+    let line = format!("'{}' conns --admin '{}' | head -n 1", PULSEGATE, fake.at);
+    command.args(["-c", &line]);
+    let run = finish(command).await;
     assert_eq!(run.succeeded().out.lines().count(), 1);
 }

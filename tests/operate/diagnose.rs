@@ -1,12 +1,12 @@
-//! `pulsegate diagnose` against what a proxy may say.
+//! `pulsegate diagnose` against the possible answers of a proxy.
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, conn, error, page};
-use crate::program::run;
-use crate::terminal::Terminal;
+use crate::operate::fake::{Answer, Fake, Request, conn, error, page};
+use crate::operate::program::run;
+use crate::operate::terminal::Terminal;
 
-/// Three sessions, of which the second is forgotten before it is asked for.
+/// Answers with three sessions, of which the second is forgotten before its diagnosis is requested.
 fn proxy(request: &Request) -> Answer {
     let Some(id) = request.line.strip_suffix("/diagnosis").and_then(|line| line.strip_prefix("GET /v1/connections/"))
     else {

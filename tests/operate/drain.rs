@@ -1,14 +1,15 @@
-//! `pulsegate drain` against a proxy that drains, hangs, or goes away.
+//! `pulsegate drain` against a proxy that drains, hangs, or ends.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::json;
 
-use crate::fake::{Answer, Fake, Request, error};
-use crate::program::run;
+use crate::operate::fake::{Answer, Fake, Request, error};
+use crate::operate::program::{run, start};
 
-/// Answers the question after the drain's first step with each of `steps`, and every later one with the last.
+/// Answers each request after the drain's first step with the next of `steps`, and every later one with the last.
 fn steps(steps: &'static [(&'static str, u64)]) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     let next = AtomicUsize::new(0);
     move |request| {
@@ -34,27 +35,22 @@ async fn without_wait_it_begins_and_comes_back() {
 }
 
 #[tokio::test]
-async fn with_wait_it_tells_every_phase_and_ends_with_the_last() {
+async fn with_wait_it_prints_every_phase_and_ends_with_the_last() {
     let fake = Fake::on_a_socket(steps(&[("announced", 40), ("hangs up", 0), ("draining", 1), ("drained", 0)]));
     let run = run(&["drain", "--wait", "--timeout", "1m", "--admin", &fake.at]).await;
-    let told = "not ready any more, still accepting: 40 sessions left\n\
+    let expected = "not ready any more, still accepting: 40 sessions left\n\
                 not accepting, closing: 1 session left\ndrained: 0 sessions left\n";
-    assert_eq!(run.succeeded().out, told);
+    assert_eq!(run.succeeded().out, expected);
 }
 
 #[tokio::test]
 async fn a_process_that_goes_is_a_drain_that_ended() {
     let fake = Fake::on_a_socket(steps(&[("draining", 3)]));
     let socket = fake.at.clone();
-    let waiting = crate::program::command(&["drain", "--wait", "--admin", &fake.at]).spawn().expect("it starts");
-    crate::program::within("a second question", async {
-        while fake.lines().len() < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let waiting = start(&["drain", "--wait", "--admin", &fake.at]);
+    wait_until("a second question", || fake.lines().len(), |asked| *asked >= 2).await;
     fs::remove_file(socket).expect("remove the socket");
-    let run = crate::program::end(waiting).await;
+    let run = waiting.finish().await;
     assert!(run.succeeded().out.ends_with("\nit is gone\n"), "{}", run.out);
 }
 
@@ -75,7 +71,7 @@ async fn a_wait_in_vain_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_cancelled_drain_is_ready_again_and_one_that_cannot_be_says_why() {
+async fn a_cancelled_drain_is_ready_again_and_a_refused_cancel_prints_its_reason() {
     let fake = Fake::on_a_socket(|request| match request.line.as_str() {
         "POST /v1/drain/cancel" => {
             Answer::Json(200, json!({ "phase": "serving", "sessions": 7, "since": 1_000.0, "cancelled_at": 1_000.0 }))

@@ -1,9 +1,10 @@
-//! An admin API that answers whatever a test wants, and remembers what it was asked.
+//! An admin API whose answers a test chooses, and that records its requests.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -11,9 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::program::within;
-
-/// What was asked.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Method and path, as `GET /v1/info`.
@@ -24,7 +23,7 @@ pub struct Request {
     pub body: Value,
 }
 
-/// What is answered.
+/// An answer to a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A status and JSON.
@@ -43,16 +42,16 @@ type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 
 /// A listening fake.
 pub struct Fake {
-    /// What `--admin` takes.
+    /// The value of `--admin`.
     pub at: String,
     asked: Arc<watch::Sender<Vec<Request>>>,
     accepting: JoinHandle<()>,
-    /// Where its socket is, if it is one.
+    /// The folder of its socket, if it has one.
     _dir: Option<TempDir>,
 }
 
 impl Fake {
-    /// On a unix socket of its own.
+    /// Listens on a unix socket of its own.
     pub fn on_a_socket(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
         let path: PathBuf = dir.path().join("admin.sock");
@@ -67,7 +66,7 @@ impl Fake {
         Self { at: path.display().to_string(), asked, accepting, _dir: Some(dir) }
     }
 
-    /// On a port of loopback.
+    /// Listens on a port of loopback.
     pub async fn on_a_port(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
         let at = listener.local_addr().expect("bound").to_string();
@@ -81,7 +80,7 @@ impl Fake {
         Self { at, asked, accepting, _dir: None }
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn asked(&self) -> Vec<Request> {
         self.asked.borrow().clone()
     }
@@ -90,10 +89,10 @@ impl Fake {
     pub async fn is_asked(&self, words: &str) {
         let mut asked = self.asked.subscribe();
         let asked = asked.wait_for(|requests| requests.iter().any(|request| request.line.contains(words)));
-        within(&format!("{words:?} in a request"), asked).await.expect("it is there as long as this");
+        wait_for(&format!("{words:?} in a request"), asked).await.expect("it is there as long as this");
     }
 
-    /// Their first lines.
+    /// Returns their first lines.
     pub fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|request| request.line).collect()
     }
@@ -105,7 +104,7 @@ impl Drop for Fake {
     }
 }
 
-/// One request, one answer.
+/// Serves one request with one answer.
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     asked: Arc<watch::Sender<Vec<Request>>>,
@@ -132,7 +131,7 @@ async fn serve(
         Answer::HangUp => return,
         Answer::Silence => Vec::new(),
     };
-    // Whoever asked may have gone.
+    // The client may have closed.
     let _ = stream.write_all(&reply).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
 }
@@ -160,12 +159,12 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     Some(Request { line, head, body })
 }
 
-/// An error as the API words it.
+/// Returns an error in the format of the API.
 pub fn error(status: u16, code: &str, message: &str) -> Answer {
     Answer::Json(status, json!({ "error": { "code": code, "message": message } }))
 }
 
-/// A session with this number for an id.
+/// Returns a session with this number for an id.
 pub fn conn(number: u64) -> Value {
     json!({
         "id": format!("{number:016x}"), "state": "open", "route": "/socket.io/", "path": "/socket.io/?",
@@ -181,7 +180,7 @@ pub fn conn(number: u64) -> Value {
     })
 }
 
-/// The same, closed.
+/// Returns the same session, closed.
 pub fn closed(number: u64, sentence: &str) -> Value {
     let mut conn = conn(number);
     conn["state"] = "closed".into();
@@ -193,13 +192,13 @@ pub fn closed(number: u64, sentence: &str) -> Value {
     conn
 }
 
-/// A page of sessions.
+/// Returns a page of sessions.
 pub fn page(conns: &[Value], total: usize, next: Option<&str>) -> Answer {
     let page = json!({ "now": 1_192.5, "generation": 4, "total": total, "connections": conns, "next_cursor": next });
     Answer::Json(200, page)
 }
 
-/// Figures of a second.
+/// Returns the statistics of a second.
 pub fn stats(at: f64, bytes: u64) -> Value {
     json!({
         "at": at, "open": 2, "opened_total": 12, "closed_total": 10, "in": { "msgs": bytes / 10, "bytes": bytes },
@@ -209,7 +208,7 @@ pub fn stats(at: f64, bytes: u64) -> Value {
     })
 }
 
-/// Who answers.
+/// Returns the description of the proxy.
 pub fn info() -> Answer {
     let info = json!({
         "version": "9.8.7", "dev": false, "pid": 4242, "started_at": 1_000.0, "now": 1_192.0,

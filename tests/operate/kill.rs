@@ -1,13 +1,14 @@
-//! `pulsegate kill` against what a proxy may say.
+//! `pulsegate kill` against the possible answers of a proxy.
 
 use serde_json::{Value, json};
 
-use crate::fake::{Answer, Fake, Request, closed, conn, error};
-use crate::program::run;
+use crate::operate::fake::{Answer, Fake, Request, closed, conn, error};
+use crate::operate::program::run;
 
 const ID: &str = "00000000000000a1";
 
-/// `count` sessions match every filter; the session `ID` is there, `…ff` was closed before, and no other is known.
+/// Answers for `count` sessions that match every filter; the session `ID` is open, `…ff` was closed before, and no
+/// other is known.
 fn proxy(count: u64) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     move |request| {
         let shut = |matched: u64, closed: u64| {
@@ -25,7 +26,7 @@ fn proxy(count: u64) -> impl Fn(&Request) -> Answer + Send + Sync + 'static {
     }
 }
 
-/// The bodies of what was posted.
+/// Returns the bodies of the POST requests.
 fn bodies(fake: &Fake) -> Vec<Value> {
     fake.asked().into_iter().filter(|request| request.line.starts_with("POST")).map(|request| request.body).collect()
 }
@@ -38,7 +39,7 @@ async fn without_an_id_or_a_filter_it_is_wrong_usage() {
     run(&["kill", "--admin", &fake.at, ID, "--route", "/"]).await.failed(2, &["cannot be used with"]);
     run(&["kill", "--admin", &fake.at, "a1"]).await.failed(2, &["16 hexadecimal digits"]);
     run(&["kill", "--admin", &fake.at, ID, "--code", "1006"]).await.failed(2, &["may stand in a Close"]);
-    assert_eq!(fake.lines(), Vec::<String>::new(), "nobody was asked");
+    assert_eq!(fake.lines(), Vec::<String>::new(), "no request was sent");
 }
 
 #[tokio::test]

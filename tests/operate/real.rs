@@ -1,29 +1,30 @@
 //! The commands against the built binary itself, with real sessions.
 
+use pulsegate_test_kit::client::{Wss, close_of, echo};
+use pulsegate_test_kit::fake_app::FakeApp;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::program::run;
-use crate::support::client::{Wss, close_of, echo};
-use crate::support::deadline::settles;
-use crate::support::fake::Fake;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::operate::program::{run, start};
 
-/// A proxy that can be administered, and where.
+/// A proxy with an admin listener, and its address.
 struct Operated {
     proxy: Proxy,
-    _app: Fake,
+    _app: FakeApp,
     dir: TempDir,
     health: String,
 }
 
 impl Operated {
-    /// With more `lines` of the section `[admin]`.
+    /// Starts it with more `lines` of the section `[admin]`.
     async fn start(drain: &str, lines: &[&str]) -> Self {
         let dir = TempDir::new().expect("make a temporary directory");
-        let app = Fake::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        let app = FakeApp::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
         let socket = dir.path().join("admin.sock");
-        let mut config = Config::to(&app.url).drain(drain).admin("health = \"127.0.0.1:0\"");
+        let mut config = Config::to(PULSEGATE, &app.url).drain(drain).admin("health = \"127.0.0.1:0\"");
         if !lines.iter().any(|line| line.starts_with("socket")) {
             config = config.admin(&format!("socket = {:?}", socket.display().to_string()));
         }
@@ -35,7 +36,7 @@ impl Operated {
         Self { proxy, _app: app, dir, health }
     }
 
-    /// What the line `listening` says of `field`.
+    /// Returns the value of `field` in the line `listening`.
     fn logged(proxy: &Proxy, field: &str) -> String {
         let line = proxy.logged("listening").swap_remove(0);
         line[field].as_str().unwrap_or_else(|| panic!("no {field} in {line}")).to_owned()
@@ -45,7 +46,7 @@ impl Operated {
         self.dir.path().join("admin.sock").display().to_string()
     }
 
-    /// Opens `count` sessions that have passed a message each.
+    /// Opens `count` sessions, each of which has passed a message.
     async fn sessions(&self, count: usize) -> Vec<Wss> {
         let mut sessions = Vec::new();
         for _ in 0..count {
@@ -56,7 +57,7 @@ impl Operated {
         sessions
     }
 
-    /// The sessions that `conns` with `flags` lists, as JSON.
+    /// Returns the sessions that `conns` with `flags` lists, as JSON.
     async fn conns(&self, flags: &[&str]) -> Vec<Value> {
         let socket = self.socket();
         let run = run(&[&["conns", "--admin", &socket, "--format", "json"], flags].concat()).await;
@@ -84,7 +85,7 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     assert_eq!(top.succeeded().out.lines().count(), 4 + 14, "{}", top.out);
     assert!(top.out.starts_with(&format!("pulsegate {}  pid ", env!("CARGO_PKG_VERSION"))), "{}", top.out);
 
-    // One by its id, and once more: its client has heard why, and its last line is kept.
+    // One by its id, and once more: its client has received the reason, and its last line is kept.
     let first = row[0];
     let killed = run(&["kill", "--admin", &socket, first, "--code", "4001", "--reason", "because"]).await;
     assert_eq!(killed.succeeded().out, format!("closed {first}\n"));
@@ -105,7 +106,7 @@ async fn sessions_are_listed_watched_and_closed_one_by_one_and_by_filter() {
     }
     run(&["kill", "--admin", &socket, "00000000000000ff"]).await.failed(1, &["there is no session 00000000000000ff"]);
 
-    // The rest by their network; that is more than may go unasked.
+    // The rest by their network; that is more than the limit without a confirmation.
     let all = ["kill", "--admin", &socket, "--client", "127.0.0.0/8"];
     run(&all).await.failed(1, &["13 sessions match", "--yes"]);
     assert_eq!(operated.conns(&[]).await.len(), 13, "nothing was closed");
@@ -131,12 +132,12 @@ async fn a_drain_is_waited_for_and_the_process_stays() {
     assert_eq!(run(&["healthcheck", "--address", &operated.health]).await.succeeded().out, "alive\n");
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
     assert_eq!(ready().await.succeeded().out, "ready\n");
-    let waiting = crate::program::command(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]).spawn();
+    let waiting = start(&["drain", "--wait", "--timeout", "30s", "--admin", &socket]);
     for session in &mut sessions {
         assert_eq!(close_of(session).await.0, 1012);
     }
     drop(sessions);
-    let drained = crate::program::end(waiting.expect("it starts")).await;
+    let drained = waiting.finish().await;
     let lines: Vec<&str> = drained.succeeded().out.lines().collect();
     assert_eq!(lines.last(), Some(&"drained: 0 sessions left"), "{drained:#?}");
     let not_ready = ready().await;
@@ -155,12 +156,12 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
     let socket = operated.socket();
     let mut sessions = operated.sessions(2).await;
     let ready = async || run(&["healthcheck", "--ready", "--address", &operated.health]).await;
-    let waiting = crate::program::command(&["drain", "--wait", "--admin", &socket]).spawn().expect("it starts");
-    settles("the announcement", || operated.proxy.logged("drain").len(), |told| *told == 1).await;
+    let waiting = start(&["drain", "--wait", "--admin", &socket]);
+    wait_until("the announcement", || operated.proxy.logged("drain").len(), |lines| *lines == 1).await;
     assert_eq!(ready().await.code, Some(1), "announced");
     let cancelled = run(&["drain", "--cancel", "--admin", &socket]).await;
     assert_eq!(cancelled.succeeded().out, "ready, accepting: 2 sessions\n");
-    crate::program::end(waiting).await.failed(1, &["the drain was cancelled"]);
+    waiting.finish().await.failed(1, &["the drain was cancelled"]);
     assert_eq!(ready().await.succeeded().out, "ready\n");
     for session in &mut sessions {
         echo(session, "still here".into()).await.expect("an echo");
@@ -173,7 +174,7 @@ async fn a_drain_that_is_only_announced_is_cancelled_and_the_proxy_serves_on() {
 }
 
 #[tokio::test]
-async fn over_tls_with_a_token_nobody_else_gets_in() {
+async fn over_tls_a_request_without_the_token_is_refused() {
     let files = TempDir::new().expect("make a temporary directory");
     let token = files.path().join("token").display().to_string();
     std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").expect("write the token");
@@ -185,7 +186,7 @@ async fn over_tls_with_a_token_nobody_else_gets_in() {
     run(&["conns", "--admin", &at, "--ca", &ca, "--token-file", &token]).await.succeeded();
     let named = ["conns", "--admin", &at, "--ca", &ca, "--token-file", &token, "--server-name", "localhost"];
     run(&named).await.succeeded();
-    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["asks for a token", "--token-file"]);
+    run(&["conns", "--admin", &at, "--ca", &ca]).await.failed(1, &["requires a token", "--token-file"]);
     let other = ["conns", "--admin", &at, "--ca", &ca, "--server-name", "other.example", "--token-file", &token];
     run(&other).await.failed(1, &["no TLS with", "--server-name"]);
     let plain = at.replace("https://", "http://");
@@ -196,7 +197,8 @@ async fn over_tls_with_a_token_nobody_else_gets_in() {
 #[tokio::test]
 async fn top_sees_sessions_come_and_go() {
     let operated = Operated::start("delay = \"0s\"", &[]).await;
-    let mut terminal = crate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
+    let mut terminal =
+        crate::operate::terminal::Terminal::start(&["top", "--admin", &operated.socket(), "--interval", "200ms"]);
     terminal.shows("0-0 of 0, by misses").await;
     let sessions = operated.sessions(2).await;
     let ids: Vec<String> =
@@ -207,6 +209,6 @@ async fn top_sees_sessions_come_and_go() {
     terminal.shows("0-0 of 0, by misses").await;
     terminal.types(b"q").await;
     terminal.shows("restored").await;
-    settles("the sessions end", || operated.proxy.logged("ws.close").len(), |ended| *ended == 2).await;
+    wait_until("the sessions end", || operated.proxy.logged("ws.close").len(), |ended| *ended == 2).await;
     operated.proxy.finish().await;
 }

@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::process::{Finished, OutputLine, OutputStream, Process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
-use crate::program::{Run, command, end, run, within};
-use crate::support::pki::Pki;
+use crate::operate::program::{command, finish, run};
 
 /// A folder without a configuration, with a certificate and its key.
 struct Place {
@@ -25,14 +24,14 @@ impl Place {
         Self { dir, pki }
     }
 
-    /// The program in this folder.
+    /// Returns the program in this folder.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.current_dir(self.dir.path());
         command
     }
 
-    /// The flags that a proxy needs without a file, and ports of its own.
+    /// Returns the flags that a proxy needs without a file, with ports of its own.
     fn flags(&self) -> Vec<String> {
         let flags = ["--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1", "--certificate"];
         let files = [
@@ -43,33 +42,27 @@ impl Place {
         flags.into_iter().map(str::to_owned).chain(files).collect()
     }
 
-    /// Runs the proxy until it listens, then ends it: the lines of its log.
+    /// Runs the proxy until it listens, and then ends it; returns the lines of its log up to then.
     async fn serves(&self, mut command: Command, input: Option<&str>) -> Vec<Value> {
         for off in ["PULSEGATE__ADMIN__HEALTH", "PULSEGATE__ADMIN__SOCKET"] {
             command.env(off, "off");
         }
-        command.env("PULSEGATE__DRAIN__DELAY", "0s").stdin(Stdio::piped());
-        let mut child = command.spawn().expect("the program starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(input.unwrap_or_default().as_bytes()).await.expect("written");
-        drop(stdin);
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut process = Process::start("pulsegate", command.env("PULSEGATE__DRAIN__DELAY", "0s"));
+        process.write_input(input.unwrap_or_default()).await;
+        let is_log = |line: &OutputLine| line.stream == OutputStream::Stderr;
+        process.line("it listens", |line| is_log(line) && line.json["message"] == "listening").await;
         let mut lines = Vec::new();
-        loop {
-            let line = within("a line of the log", stderr.next_line()).await.expect("text");
-            let line = line.unwrap_or_else(|| panic!("it ended after {lines:#?}"));
-            let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line} after {lines:#?}"));
-            let is_listening = line["message"] == "listening";
-            lines.push(line);
+        for line in process.lines().into_iter().filter(is_log) {
+            assert!(line.json.is_object(), "{} is no JSON; it wrote:\n{}", line.text, process.transcript());
+            let is_listening = line.json["message"] == "listening";
+            lines.push(line.json);
             if is_listening {
                 break;
             }
         }
-        let pid = child.id().expect("running").to_string();
-        assert!(Command::new("kill").arg(&pid).status().await.expect("kill runs").success());
-        let rest = async { while let Ok(Some(_)) = stderr.next_line().await {} };
-        within("its end", rest).await;
-        assert!(within("its end", child.wait()).await.expect("waited for").success());
+        process.terminate();
+        let finished = process.finish().await;
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
         lines
     }
 
@@ -80,7 +73,7 @@ impl Place {
         path
     }
 
-    /// A configuration whose log is JSON, with more `sections`.
+    /// Returns a configuration whose log is JSON, with more `sections`.
     fn config(&self, sections: &str) -> String {
         let [certificate, private_key] = [&self.pki.certificate, &self.pki.private_key].map(|file| file.display());
         format!(
@@ -88,14 +81,14 @@ impl Place {
         )
     }
 
-    async fn runs(&self, sections: &str) -> Run {
+    async fn runs(&self, sections: &str) -> Finished {
         let file = self.write("proxy.toml", &self.config(sections)).display().to_string();
-        end(self.command(&["run", "-c", &file]).spawn().expect("the program starts")).await
+        finish(self.command(&["run", "-c", &file])).await
     }
 }
 
-/// The lines of standard error, each an object.
-fn objects(run: &Run) -> Vec<Value> {
+/// Returns the lines of standard error, each an object.
+fn objects(run: &Finished) -> Vec<Value> {
     run.err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {run:#?}"))).collect()
 }
 
@@ -108,15 +101,15 @@ async fn flags_alone_make_a_proxy() {
     let listening = lines.last().expect("a line");
     assert_eq!(listening["upstream"], "http://127.0.0.1:1");
     let check: Vec<&str> = ["check"].into_iter().chain(arguments[1..].iter().copied()).collect();
-    let checked = end(place.command(&check).spawn().expect("it starts")).await;
+    let checked = finish(place.command(&check)).await;
     assert!(checked.succeeded().out.starts_with("environment and flags is valid.\n"), "{checked:#?}");
-    // A file that is named has to be there all the same.
+    // A file that is named must exist all the same.
     let named: Vec<&str> = arguments.iter().copied().chain(["-c", "none.toml"]).collect();
-    let refused = end(place.command(&named).spawn().expect("it starts")).await;
+    let refused = finish(place.command(&named)).await;
     refused.failed(78, &["cannot read none.toml", "= help: name the file with -c"]);
-    // A file at the usual place is read.
+    // A file at the default path is read.
     place.write("config/proxy.toml", "[heartbeat]\ninterval = 7\n");
-    let refused = end(place.command(&arguments).spawn().expect("it starts")).await;
+    let refused = finish(place.command(&arguments)).await;
     refused.failed(78, &["config/proxy.toml:2:12"]);
 }
 
@@ -144,9 +137,9 @@ async fn variables_alone_make_a_proxy_and_those_that_are_not_read_are_named() {
 #[tokio::test]
 async fn too_few_flags_are_answered_with_those_that_are_missing() {
     let place = Place::new();
-    let some = end(place.command(&["run", "--listen", "127.0.0.1:0"]).spawn().expect("it starts")).await;
+    let some = finish(place.command(&["run", "--listen", "127.0.0.1:0"])).await;
     some.failed(78, &["`upstream.url` is missing", "or --upstream", "or --private-key", "--> environment and flags\n"]);
-    let none = end(place.command(&["run"]).spawn().expect("it starts")).await;
+    let none = finish(place.command(&["run"])).await;
     none.failed(78, &["cannot read config/proxy.toml", "--listen, --upstream, --certificate and --private-key"]);
 }
 
@@ -161,11 +154,9 @@ async fn standard_input_is_a_configuration() {
         (&["config", "show", "-c", "-"], 78, "standard input:2:12"),
     ] {
         let mut command = place.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(b"[heartbeat]\ninterval = \"soon\"\n").await.expect("written");
-        drop(stdin);
-        let run = end(child).await;
+        let mut process = Process::start("pulsegate", &mut command);
+        process.write_input("[heartbeat]\ninterval = \"soon\"\n").await;
+        let run = process.finish().await;
         assert_eq!(run.code, Some(code), "{run:#?}");
         assert!(run.out.contains(words) || run.err.contains(words), "no {words} in {run:#?}");
     }
@@ -178,11 +169,11 @@ async fn fatal_errors_are_lines_of_a_json_log() {
     let invalid = place.runs(&format!("{json}[listen]\naddress = \"127.0.0.1:99999\"\nport = 1\n")).await;
     assert_eq!(invalid.code, Some(78), "{invalid:#?}");
     let lines = objects(&invalid);
-    let told: Vec<_> = lines.iter().map(|line| (&line["level"], &line["message"], &line["line"])).collect();
+    let reported: Vec<_> = lines.iter().map(|line| (&line["level"], &line["message"], &line["line"])).collect();
     let (error, invalid) = (Value::from("ERROR"), Value::from("config.invalid"));
-    assert_eq!(told, [(&error, &invalid, &9.into()), (&error, &invalid, &10.into())]);
+    assert_eq!(reported, [(&error, &invalid, &9.into()), (&error, &invalid, &10.into())]);
     assert_eq!(lines[0]["help"], "99999 is no port: ports go up to 65535");
-    // An address that no machine has (RFC 5737).
+    // An address that is never assigned to a host (RFC 5737).
     let off = "[admin]\nhealth = \"off\"\nsocket = \"off\"\n";
     let unstarted = place.runs(&format!("{json}{off}[listen]\naddress = \"192.0.2.1:1\"\n")).await;
     assert_eq!(unstarted.code, Some(1), "{unstarted:#?}");
@@ -191,8 +182,7 @@ async fn fatal_errors_are_lines_of_a_json_log() {
     let text = last["error"].as_str().unwrap_or_default();
     assert!(text.starts_with("cannot listen on 192.0.2.1:1 (listen.address): "), "{text}");
     // From a flag, where the file cannot be read at all.
-    let unread =
-        end(place.command(&["run", "-c", "none.toml", "--log-format", "json"]).spawn().expect("it starts")).await;
+    let unread = finish(place.command(&["run", "-c", "none.toml", "--log-format", "json"])).await;
     assert_eq!((unread.code, objects(&unread).len()), (Some(78), 1), "{unread:#?}");
 }
 

@@ -1,11 +1,12 @@
-//! A terminal of util-linux' script(1), for what behaves otherwise on one.
+//! A terminal of util-linux' script(1), for commands whose behaviour depends on one.
 
 use std::process::Stdio;
 
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::program::within;
+use crate::PULSEGATE;
 
 /// The program on a terminal of its own.
 pub struct Terminal {
@@ -18,9 +19,9 @@ impl Terminal {
     /// Starts the program with `arguments` on a terminal of 60 columns and 16 rows.
     pub fn start(arguments: &[&str]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let program = format!("'{}' {}", env!("CARGO_BIN_EXE_pulsegate"), quoted.join(" "));
-        // What the terminal is set to afterwards is part of what the program has done. A Ctrl-C reaches the shell, too,
-        // which would end before it has told that.
+        let program = format!("'{}' {}", PULSEGATE, quoted.join(" "));
+        // The settings of the terminal afterwards are part of the result. A Ctrl-C reaches the shell, too, which would
+        // end before it has printed that.
         let line = format!(
             "trap : INT; stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
         );
@@ -32,7 +33,7 @@ impl Terminal {
         Self { child, keys, shown: String::new() }
     }
 
-    /// Waits until `text` has been shown since the last wait; gives everything up to its end.
+    /// Waits until `text` has been shown since the last wait; returns everything up to its end.
     pub async fn shows(&mut self, text: &str) -> String {
         let out = self.child.stdout.as_mut().expect("stdout is piped");
         let waiting = async {
@@ -48,7 +49,7 @@ impl Terminal {
                 }
             }
         };
-        let ended = within(&format!("{text:?} on the terminal"), waiting).await;
+        let ended = wait_for(&format!("{text:?} on the terminal"), waiting).await;
         ended.unwrap_or_else(|()| panic!("the terminal ended without {text:?}: {:?}", self.shown))
     }
 

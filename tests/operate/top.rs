@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::fake::{Answer, Fake, Request, conn, error, info, page, stats};
-use crate::program::run;
-use crate::terminal::Terminal;
+use crate::operate::fake::{Answer, Fake, Request, conn, error, info, page, stats};
+use crate::operate::program::run;
+use crate::operate::terminal::Terminal;
 
-/// 25 sessions, and figures of two seconds.
+/// Answers with 25 sessions, and the statistics of two seconds.
 fn proxy(request: &Request) -> Answer {
     if request.line == "GET /v1/info" {
         return info();
@@ -68,8 +68,8 @@ async fn on_a_terminal_it_scrolls_sorts_and_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn the_first_frame_has_its_figures_or_says_that_they_are_unknown() {
-    // The list is there at once, the figures never.
+async fn the_first_frame_has_its_figures_or_marks_them_unknown() {
+    // The list is shown at once, the statistics never.
     let fake = Fake::on_a_socket(|request| match request.line.as_str() {
         "GET /v1/events" => error(503, "streams", "64 streams of events are open"),
         _ => proxy(request),
@@ -79,7 +79,7 @@ async fn the_first_frame_has_its_figures_or_says_that_they_are_unknown() {
     assert!(first.contains("generation 4") && !first.contains("generation 0"), "{first:?}");
     terminal.types(b"q").await;
     terminal.shows("restored").await;
-    // Both come, in either order: no frame before.
+    // Both arrive, in either order: no frame before.
     let fake = Fake::on_a_socket(proxy);
     let mut terminal = Terminal::start(&["top", "--admin", &fake.at]);
     let first = terminal.shows("q quit").await;
@@ -119,7 +119,7 @@ async fn a_proxy_that_stops_answering_is_shown_and_waited_for() {
 }
 
 #[tokio::test]
-async fn whoever_cannot_be_asked_at_all_is_told_on_the_screen_that_stays() {
+async fn an_unreachable_proxy_is_reported_on_the_main_screen() {
     let mut terminal = Terminal::start(&["top", "--admin", "/nowhere/admin.sock"]);
     let shown = terminal.shows("exit 1").await;
     assert!(shown.contains("there is no socket /nowhere/admin.sock") && !shown.contains("\x1b[?1049h"), "{shown:?}");

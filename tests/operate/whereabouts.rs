@@ -1,4 +1,4 @@
-//! Finding the proxy, and every way in which that fails.
+//! The address of the proxy's admin API, and every failure to find it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,10 +6,10 @@ use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
 
-use crate::fake::{Answer, Fake, Request, error, page};
-use crate::program::{command, finish, run};
+use crate::operate::fake::{Answer, Fake, Request, error, page};
+use crate::operate::program::{command, finish, run};
 
-/// No session, for whoever has the token.
+/// Answers with no sessions to a request with the token.
 fn guarded(request: &Request) -> Answer {
     if request.head.contains("\r\nauthorization: bearer 0123456789abcdef") {
         page(&[], 0, None)
@@ -19,25 +19,25 @@ fn guarded(request: &Request) -> Answer {
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_with_the_place_and_a_way_out() {
+async fn an_absent_proxy_is_reported_with_the_address_and_a_remedy() {
     let dir = TempDir::new().expect("make a temporary directory");
     let at = |name: &str| dir.path().join(name).display().to_string();
     let absent = run(&["conns", "--admin", &at("none.sock")]).await;
     absent.failed(1, &["there is no socket", "none.sock", "is pulsegate running here?", "--admin"]);
-    // A process that died leaves its socket behind.
+    // A process that was killed leaves its socket behind.
     drop(UnixListener::bind(at("stale.sock")).expect("bind"));
-    run(&["reload", "--admin", &at("stale.sock")]).await.failed(1, &["nobody listens on", "stale.sock"]);
+    run(&["reload", "--admin", &at("stale.sock")]).await.failed(1, &["no process listens on", "stale.sock"]);
     fs::write(at("file"), "").expect("write a file");
     run(&["kill", "00000000000000a1", "--admin", &at("file")]).await.failed(1, &["file is no socket", "--admin"]);
     let closed = { std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port") };
-    run(&["top", "--admin", &closed.to_string()]).await.failed(1, &["nobody listens on", &closed.to_string()]);
+    run(&["top", "--admin", &closed.to_string()]).await.failed(1, &["no process listens on", &closed.to_string()]);
     run(&["conns", "--admin", "http://nowhere.invalid:4040"]).await.failed(1, &["cannot find the host", "nowhere"]);
 }
 
 #[tokio::test]
-async fn a_socket_of_somebody_else_is_told() {
+async fn a_socket_of_another_user_is_reported() {
     if rustix::process::geteuid().is_root() {
-        // Nothing is forbidden to root.
+        // Root may read every file.
         return;
     }
     let dir = TempDir::new().expect("make a temporary directory");
@@ -49,7 +49,7 @@ async fn a_socket_of_somebody_else_is_told() {
 }
 
 #[tokio::test]
-async fn whatever_is_no_pulsegate_is_told_apart() {
+async fn a_server_other_than_pulsegate_is_detected() {
     let html = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
     let plain = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nno\n";
     let cases = [
@@ -74,14 +74,15 @@ async fn a_token_comes_from_its_flag_or_the_configuration() {
     fs::write(at("other"), "fedcba9876543210\n").expect("write the token");
     fs::write(at("proxy.toml"), format!("[admin]\nsocket = {:?}\ntoken_file = \"token\"\n", fake.at)).expect("write");
 
-    run(&["conns", "--admin", &fake.at]).await.failed(1, &["asks for a token", "--token-file"]);
+    run(&["conns", "--admin", &fake.at]).await.failed(1, &["requires a token", "--token-file"]);
     let wrong = run(&["conns", "--admin", &fake.at, "--token-file", &at("other")]).await;
-    wrong.failed(1, &["does not take the token in", &at("other")]);
+    wrong.failed(1, &["does not accept the token in", &at("other")]);
     let missing = run(&["conns", "--admin", &fake.at, "--token-file", &at("none")]).await;
     missing.failed(1, &["cannot read the token from", "No such file"]);
     run(&["conns", "--admin", &fake.at, "--token-file", &at("token")]).await.succeeded();
     run(&["conns", "-c", &at("proxy.toml")]).await.succeeded();
-    // The token of a configuration goes where the configuration says, unless somebody asks for another place by name.
+    // The token of a configuration is sent to the address in the configuration, unless another address is given
+    // explicitly.
     run(&["conns", "-c", &at("proxy.toml"), "--admin", &fake.at]).await.succeeded();
     let mut by_variable = command(&["conns", "--admin", &fake.at]);
     by_variable.env("PULSEGATE__ADMIN__TOKEN_FILE", at("token"));
@@ -99,20 +100,20 @@ async fn a_broken_configuration_is_no_reason_not_to_be_reached() {
         command.current_dir(dir.path());
         finish(command)
     };
-    // Found by its default name; what is wrong elsewhere is not even mentioned.
+    // Found by its default name; errors elsewhere in the file are not even mentioned.
     fs::write(&file, format!("[listen]\naddress = 7\n[admin]\nsocket = {:?}\n", fake.at)).expect("write");
     here(&["conns"]).await.succeeded();
-    // A wrong key of the section itself is, and left out of account.
+    // An invalid key of the section itself is mentioned, and ignored.
     fs::write(&file, format!("[admin]\nsocket = {:?}\ntoken_file = \"none\"\n", fake.at)).expect("write");
     let warned = here(&["conns"]).await;
     assert_eq!(warned.code, Some(0), "{warned:#?}");
     assert!(warned.err.contains("warning: config/proxy.toml:3:") && warned.err.contains("token_file"), "{warned:#?}");
-    // Without a socket there is nobody to ask.
+    // Without a socket there is no address to connect to.
     fs::write(&file, "[admin]\nsocket = \"off\"\n").expect("write");
     here(&["kill", "00000000000000a1"]).await.failed(1, &["`admin.socket` is \"off\" in config/proxy.toml", "--admin"]);
-    // And with an address on the command line no file is read at all.
+    // With an address on the command line no file is read at all.
     here(&["conns", "--admin", &fake.at]).await.succeeded();
-    // Without the file that somebody named, another proxy than the one that is meant would be asked.
+    // Without the named file, the request would go to another proxy than the intended one.
     let missing = here(&["drain", "-c", "none.toml"]).await;
     missing.failed(1, &["cannot read none.toml", "-c names", "--admin", "No such file"]);
     let missing = here(&["healthcheck", "-c", "none.toml"]).await;

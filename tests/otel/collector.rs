@@ -1,17 +1,17 @@
-//! A collector of spans: OTLP over HTTP, as <https://opentelemetry.io/docs/specs/otlp/#otlphttp> has it.
+//! A collector of spans: OTLP over HTTP, as <https://opentelemetry.io/docs/specs/otlp/#otlphttp> defines it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pulsegate_test_kit::http1::{header_lines, read_head};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::protobuf::Message;
-use crate::support::deadline::settles;
-use crate::support::plain::{header_lines, read_head};
 
 /// A listening collector.
 #[derive(Debug)]
@@ -26,17 +26,17 @@ pub(crate) struct Collector {
 pub(crate) struct Span {
     pub(crate) trace_id: String,
     pub(crate) id: String,
-    /// Empty in a root.
+    /// The parent; empty in a root.
     pub(crate) parent_span_id: String,
     pub(crate) name: String,
-    /// 2 is a server's.
+    /// The kind; 2 is a server's.
     pub(crate) kind: Option<u64>,
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) attributes: BTreeMap<String, Value>,
-    /// 2 is an error.
+    /// The status; 2 is an error.
     pub(crate) status: Option<u64>,
-    /// What is said of who sent it.
+    /// The attributes of the sender.
     pub(crate) resource: BTreeMap<String, Value>,
 }
 
@@ -46,7 +46,7 @@ impl Collector {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("bind to a port of the system's choice"))
     }
 
-    /// Takes what comes to `listener`.
+    /// Accepts the connections of `listener`.
     pub(crate) fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let spans = Arc::new(Mutex::new(Vec::new()));
@@ -59,12 +59,12 @@ impl Collector {
         Self { address, spans, accepting }
     }
 
-    /// What the configuration of a proxy says of it.
+    /// Returns the configuration section that names it.
     pub(crate) fn section(&self) -> String {
         section(self.address)
     }
 
-    /// All that arrived.
+    /// Returns all spans received so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -75,7 +75,7 @@ impl Collector {
             let spans = self.spans().into_iter();
             spans.filter(|span| span.attributes["url.path"] == path).collect::<Vec<_>>()
         };
-        let spans = settles(&format!("a span of {path}"), of_path, |spans| !spans.is_empty()).await;
+        let spans = wait_until(&format!("a span of {path}"), of_path, |spans| !spans.is_empty()).await;
         let [span] = &spans[..] else { panic!("several spans of one upgrade: {spans:?}") };
         span.clone()
     }
@@ -87,7 +87,7 @@ impl Drop for Collector {
     }
 }
 
-/// The configuration that names a collector at `address`.
+/// Returns the configuration section that names a collector at `address`.
 pub(crate) fn section(address: SocketAddr) -> String {
     format!("[otel]\nendpoint = \"http://{address}\"\n")
 }
@@ -106,7 +106,7 @@ async fn collect(mut stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>) {
     }
 }
 
-/// An `ExportTraceServiceRequest`.
+/// Parses an `ExportTraceServiceRequest`.
 fn read(body: &[u8]) -> Vec<Span> {
     let mut spans = Vec::new();
     for of_resource in Message::read(body).messages(1) {
@@ -130,7 +130,7 @@ fn read(body: &[u8]) -> Vec<Span> {
     spans
 }
 
-/// A list of `KeyValue`.
+/// Parses a list of `KeyValue`.
 fn attributes(list: &[Message]) -> BTreeMap<String, Value> {
     let mut attributes = BTreeMap::new();
     for attribute in list {

@@ -1,4 +1,4 @@
-//! Protocol Buffers as they are on the wire (<https://protobuf.dev/programming-guides/encoding/>), without a schema.
+//! Protocol Buffers in their wire format (<https://protobuf.dev/programming-guides/encoding/>), without a schema.
 
 /// The fields of one message, in order.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ enum Field {
 }
 
 impl Message {
-    /// Reads `bytes`, every one of them.
+    /// Reads all of `bytes`.
     pub(crate) fn read(mut bytes: &[u8]) -> Self {
         let mut fields = Vec::new();
         while !bytes.is_empty() {
@@ -32,22 +32,22 @@ impl Message {
         Self(fields)
     }
 
-    /// The messages in all fields with this number.
+    /// Returns the messages in all fields with this number.
     pub(crate) fn messages(&self, number: u64) -> Vec<Self> {
         self.all(number).map(|field| Self::read(field.bytes())).collect()
     }
 
-    /// The bytes of the field with this number; none if it is not there.
+    /// Returns the bytes of the field with this number; none if it is not there.
     pub(crate) fn bytes(&self, number: u64) -> &[u8] {
         self.all(number).last().map_or(&[], Field::bytes)
     }
 
-    /// As text.
+    /// Returns the field with this number as text.
     pub(crate) fn text(&self, number: u64) -> String {
         String::from_utf8(self.bytes(number).to_vec()).expect("UTF-8")
     }
 
-    /// The number in the field with this number; `None` if it is not there.
+    /// Returns the number in the field with this number; `None` if it is not there.
     pub(crate) fn number(&self, number: u64) -> Option<u64> {
         self.all(number).last().map(|field| match field {
             Field::Number(value) => *value,

@@ -1,7 +1,11 @@
-//! What a span says, and whose it is.
+//! The attributes of a span, and its parent.
 
 use std::collections::BTreeMap;
 
+use pulsegate_test_kit::client::upgrade_head;
+use pulsegate_test_kit::fake_app::{FakeApp, RequestHead, hold};
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -9,19 +13,17 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
+use crate::PULSEGATE;
 use crate::collector::{Collector, Span};
-use crate::support::client::upgrade_head;
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Request, hold};
-use crate::support::proxy::{Config, Proxy};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// Accepts WebSockets on `/ws…`, refuses them on `/refused…`, and breaks off on all others; tells of every request.
-async fn app() -> (Fake, mpsc::UnboundedReceiver<Request>) {
+/// Starts an app that accepts WebSockets on `/ws…`, refuses them on `/refused…`, and breaks off on all others; reports
+/// every request.
+async fn app() -> (FakeApp, mpsc::UnboundedReceiver<RequestHead>) {
     let (sender, requests) = mpsc::unbounded_channel();
-    let app = Fake::start(move |request: Request, mut stream: TcpStream| {
+    let app = FakeApp::start(move |request: RequestHead, mut stream: TcpStream| {
         let _ = sender.send(request.clone());
         async move {
             if request.path().starts_with("/ws") {
@@ -37,19 +39,19 @@ async fn app() -> (Fake, mpsc::UnboundedReceiver<Request>) {
     (app, requests)
 }
 
-async fn start(app: &Fake, collector: &Collector) -> Proxy {
+async fn start(app: &FakeApp, collector: &Collector) -> Proxy {
     let route = "[[route]]\npath = \"/ws/\"\nhost = \"localhost\"\n";
-    Proxy::start(Config::to(&app.url).with(&collector.section()).with(route)).await
+    Proxy::start(Config::to(PULSEGATE, &app.url).with(&collector.section()).with(route)).await
 }
 
-/// Asks for a WebSocket with these headers beside; gives the status.
+/// Requests a WebSocket with these additional headers; returns the status.
 async fn ask(proxy: &Proxy, path: &str, headers: &str) -> u16 {
     let mut stream = proxy.tls().await;
     let head = format!("{}{headers}\r\n", upgrade_head(path));
     proxy.ask(&mut stream, head.as_bytes()).await.status
 }
 
-/// The attributes whose value every run has anew.
+/// Returns the attributes without those whose value differs in every run.
 fn stable(span: &Span) -> BTreeMap<String, Value> {
     let mut attributes = span.attributes.clone();
     for anew in ["client.port", "pulsegate.connection.id"] {
@@ -86,7 +88,7 @@ async fn a_session_is_one_span_between_the_clients_and_the_apps() {
     assert_eq!(span.resource["service.name"], "pulsegate");
     assert_eq!(span.resource["service.version"], env!("CARGO_PKG_VERSION"));
 
-    let request = soon("the app's request", requests.recv()).await.expect("a request");
+    let request = wait_for("the app's request", requests.recv()).await.expect("a request");
     let ours = format!("00-{TRACE}-{}-01", span.id);
     assert_eq!(request.header("traceparent"), Some(&*ours), "the app's spans belong under ours");
     assert_eq!(request.head.matches("traceparent").count(), 1, "{}", request.head);
@@ -106,7 +108,7 @@ async fn a_session_without_a_trace_begins_one() {
         assert_eq!(ask(&proxy, path, headers).await, 101);
         let span = collector.span_of(path).await;
         assert!(span.parent_span_id.is_empty() && span.trace_id != TRACE, "{span:?}");
-        let request = soon("the app's request", requests.recv()).await.expect("a request");
+        let request = wait_for("the app's request", requests.recv()).await.expect("a request");
         let ours = format!("00-{}-{}-01", span.trace_id, span.id);
         assert_eq!(request.header("traceparent"), Some(&*ours));
         assert_eq!(request.header("tracestate"), None, "it belongs to no trace");
@@ -122,7 +124,7 @@ async fn a_trace_that_is_not_recorded_passes_untouched() {
     let proxy = start(&app, &collector).await;
     let unsampled = format!("00-{TRACE}-{PARENT}-00");
     assert_eq!(ask(&proxy, "/ws/quiet", &format!("traceparent: {unsampled}\r\n")).await, 101);
-    let request = soon("the app's request", requests.recv()).await.expect("a request");
+    let request = wait_for("the app's request", requests.recv()).await.expect("a request");
     assert_eq!(request.header("traceparent"), Some(&*unsampled));
     assert_eq!(ask(&proxy, "/ws/told", "").await, 101);
     collector.span_of("/ws/told").await;
@@ -165,7 +167,7 @@ async fn refusals_say_whose_they_are() {
 async fn a_client_that_leaves_meanwhile_has_its_span_too() {
     let collector = Collector::start().await;
     let (sender, mut asked) = mpsc::unbounded_channel();
-    let app = Fake::start(move |_, stream: TcpStream| {
+    let app = FakeApp::start(move |_, stream: TcpStream| {
         let _ = sender.send(());
         hold(stream)
     })
@@ -174,7 +176,7 @@ async fn a_client_that_leaves_meanwhile_has_its_span_too() {
     let mut stream = proxy.tls().await;
     stream.write_all(format!("{}\r\n", upgrade_head("/left")).as_bytes()).await.expect("it is taken");
     stream.flush().await.expect("it is taken");
-    soon("the app is asked", asked.recv()).await.expect("a request");
+    wait_for("the app is asked", asked.recv()).await.expect("a request");
     drop(stream);
     let span = collector.span_of("/left").await;
     assert_eq!(span.attributes["error.type"], "abandoned");
@@ -188,7 +190,7 @@ async fn a_websocket_over_http2_is_a_span_like_any_other() {
     let proxy = start(&app, &collector).await;
     let name = ServerName::try_from("localhost").expect("a valid name");
     let handshake = TlsConnector::from(proxy.pki.client_of("h2")).connect(name, proxy.tcp().await);
-    let tls = soon("the TLS handshake", handshake).await.expect("the certificate is trusted");
+    let tls = wait_for("the TLS handshake", handshake).await.expect("the certificate is trusted");
     let (mut streams, connection) = h2::client::handshake(tls).await.expect("the preface goes out");
     tokio::spawn(connection);
     let connect = async {
@@ -197,12 +199,12 @@ async fn a_websocket_over_http2_is_a_span_like_any_other() {
             tokio::task::yield_now().await;
         }
     };
-    soon("the proxy's settings", connect).await;
+    wait_for("the proxy's settings", connect).await;
     let mut request = http::Request::connect("https://localhost/ws/h2").body(()).expect("a request");
     request.headers_mut().insert("sec-websocket-version", http::HeaderValue::from_static("13"));
     request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     let (answer, _stream) = streams.send_request(request, false).expect("a stream");
-    assert_eq!(soon("the answer", answer).await.expect("an answer").status(), 200);
+    assert_eq!(wait_for("the answer", answer).await.expect("an answer").status(), 200);
     let span = collector.span_of("/ws/h2").await;
     let said = ["http.request.method", "http.response.status_code", "network.protocol.version"];
     assert_eq!(said.map(|name| span.attributes[name].clone()), [json!("CONNECT"), json!(200), json!("2")]);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::root;
 
-/// The markdown files that git keeps or would keep.
+/// Returns the markdown files that git tracks or would track.
 fn papers() -> Vec<String> {
     let mut command = Command::new("git");
     command.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "*.md"]).current_dir(root());
@@ -17,7 +17,7 @@ fn papers() -> Vec<String> {
     listed.lines().filter(|path| root().join(path).exists()).map(str::to_owned).collect()
 }
 
-/// The lines outside of fenced blocks.
+/// Returns the lines outside of fenced blocks.
 fn prose(text: &str) -> Vec<&str> {
     let mut fenced = false;
     let outside = text.lines().filter(|line| {
@@ -28,7 +28,7 @@ fn prose(text: &str) -> Vec<&str> {
     outside.collect()
 }
 
-/// The names by which links lead to the headings of a text, as GitHub makes them.
+/// Returns the names by which links lead to the headings of a text, as GitHub makes them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = BTreeSet::new();
     for heading in prose(text).into_iter().filter(|line| line.starts_with('#')) {
@@ -42,14 +42,14 @@ fn anchors(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// The targets of all links and pictures.
+/// Returns the targets of all links and pictures.
 fn targets(text: &str) -> Vec<&str> {
     let lines = prose(text);
     let behind = lines.into_iter().flat_map(|line| line.split("](").skip(1));
     behind.filter_map(|rest| rest.split([')', ' ']).next()).collect()
 }
 
-/// Returns what is wrong with a link of the file `from`.
+/// Returns the fault of a link of the file `from`.
 fn fault(from: &str, target: &str) -> Option<String> {
     let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
     let folder = Path::new(from).parent().unwrap_or(Path::new(""));

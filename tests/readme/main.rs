@@ -1,5 +1,5 @@
-//! The papers are true: every command in them is run here or by a test that is named here, the transcript of the README shows
-//! what comes out, every example of a configuration is valid, and every link leads somewhere.
+//! The documents are true: every command in them is run here or by a test that is named here, the transcript of the
+//! README matches the output, every example of a configuration is valid, and every link has a target.
 
 mod links;
 mod program;
@@ -24,7 +24,7 @@ enum Tried {
     Elsewhere { file: &'static str, by: &'static str },
 }
 
-/// The papers whose commands are tried.
+/// The documents whose commands are tested.
 const PAPERS: &[&str] = &[
     "README.md",
     "CONTRIBUTING.md",
@@ -35,7 +35,7 @@ const PAPERS: &[&str] = &[
     "tests/load/README.md",
 ];
 
-/// Every command of the papers, exactly as it is written there.
+/// Every command of the documents, exactly as it is written there.
 const COMMANDS: &[(&str, Tried)] = &[
     ("cargo run --release -- dev", Tried::Here(dev_leads_to_its_own_transcript)),
     (
@@ -86,7 +86,14 @@ const COMMANDS: &[(&str, Tried)] = &[
         "pulsegate healthcheck --ready",
         Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn a_drain_is_waited_for_and_the_process_stays" },
     ),
-    ("pulsegate reload", Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_is_one_and_says_why" }),
+    (
+        "pulsegate reload",
+        Tried::Elsewhere { file: "tests/operate/reload.rs", by: "fn a_failure_exits_with_one_and_prints_its_reason" },
+    ),
+    (
+        "pulsegate config schema > proxy.schema.json",
+        Tried::Elsewhere { file: "tests/schema/main.rs", by: "[\"config\", \"schema\"]" },
+    ),
     (
         "curl --unix-socket /run/pulsegate/admin.sock 'http://localhost/v1/connections?state=closed'",
         Tried::Elsewhere { file: "tests/admin/closing.rs", by: "rig.get(\"/v1/connections?state=closed\")" },
@@ -98,11 +105,11 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("cargo build", Tried::Here(the_program_is_installed)),
     ("cargo test --lib", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
     ("cargo test --test rules", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
-    ("cargo test --test e2e heartbeat", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
+    ("cargo test --test program heartbeat", Tried::Elsewhere { file: "tests/run", by: "cargo test --workspace" }),
     ("tests/install", Tried::Elsewhere { file: "tests/run", by: "step \"tests/install\" tests/install" }),
     ("tests/run", Tried::Elsewhere { file: ".ci/run", by: "tests/run </dev/null" }),
     (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),
-    ("tests/scenarios", Tried::Elsewhere { file: "tests/rules.rs", by: "\"tests/scenarios\"" }),
+    ("tests/scenarios", Tried::Elsewhere { file: "tests/rules/main.rs", by: "\"tests/scenarios\"" }),
     ("tests/long --only fuzz --minutes 5", Tried::Here(the_long_scripts_explain_themselves)),
     ("deploy/release 0.2.0 --dry-run", Tried::Elsewhere { file: "tests/readme/release.rs", by: "\"--dry-run\"" }),
     ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
@@ -126,7 +133,7 @@ fn readme() -> String {
     paper("README.md")
 }
 
-/// The fenced blocks of a text in this language, without their indentation.
+/// Returns the fenced blocks of a text in this language, without their indentation.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut lines = text.lines();
@@ -144,7 +151,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// Every command: each line of a `sh` block, and those behind a prompt in a `console` block.
+/// Returns every command: each line of a `sh` block, and those behind a prompt in a `console` block.
 fn commands() -> Vec<String> {
     let mut commands = Vec::new();
     for text in PAPERS.iter().map(|name| paper(name)) {
@@ -199,7 +206,7 @@ fn keys_and_defaults_in_the_table_are_those_of_the_documented_file() {
         if cells[2].contains("::") {
             continue;
         }
-        // Words instead of a value: there is no one value to compare.
+        // Words instead of a value: there is no single value to compare.
         if line.split('|').nth(2).is_some_and(|cell| cell.trim().starts_with('`')) {
             let value = cells[2];
             assert!(stands(value) || stands(&format!("\"{value}\"")), "{section}.{key} = {value} is not the default");
@@ -217,7 +224,7 @@ fn the_toolchain_that_is_asked_for_is_the_one_of_the_manifest() {
     assert!(readme().contains(&format!("a Rust toolchain ({version} or later)")), "{version}");
 }
 
-/// `cargo test` has built what `cargo build` builds; it is installed elsewhere here.
+/// Installs the program elsewhere, because `cargo test` has built what `cargo build` builds.
 fn the_program_is_installed() {
     let folder = tempfile::TempDir::with_prefix("pulsegate-readme-").expect("make a temporary directory");
     let bin = folder.path().to_str().expect("text").to_owned() + "/";
@@ -230,7 +237,7 @@ fn the_program_is_installed() {
     assert!(version.status.success(), "{version:?}");
 }
 
-/// They take minutes and tools that not every machine has; here each explains itself.
+/// Runs their help only: they take minutes and tools that not every machine has.
 fn the_long_scripts_explain_themselves() {
     for script in ["tests/load/instructions", "tests/long"] {
         let output = Command::new(root().join(script)).arg("--help").output().expect("it runs");
@@ -255,7 +262,7 @@ impl Certificate {
         Self { folder }
     }
 
-    /// Lays this certificate over the one that the file names.
+    /// Sets this certificate in the place of the one that the file names.
     fn give<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .env("PULSEGATE__TLS__CERTIFICATE", self.folder.join("tls.crt"))
@@ -265,15 +272,15 @@ impl Certificate {
 
 impl Drop for Certificate {
     fn drop(&mut self) {
-        // Left in target/ if it cannot go.
+        // Left in target/ if it cannot be removed.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// `pulsegate` with these arguments, from the root of the repository.
+/// Returns `pulsegate` with these arguments, from the root of the repository.
 fn pulsegate(arguments: &str) -> Command {
     let mut command = Command::new(PULSEGATE);
-    // The README's reader has temporary files where most machines have them.
+    // A reader of the README has temporary files where most machines have them.
     command.args(arguments.split(' ')).current_dir(root()).env("TMPDIR", "/tmp");
     command
 }
@@ -305,7 +312,7 @@ fn every_example_of_a_configuration_is_valid() {
     for example in PAPERS.iter().flat_map(|name| blocks(&paper(name), "toml")) {
         fs::write(&file, &example).expect("written");
         let mut command = pulsegate(&format!("check -c {}", file.display()));
-        // An example shows what it is about: what is required beside that comes from the environment.
+        // An example shows only its subject: the required keys come from the environment.
         if !example.contains("mode = \"off\"") {
             certificate.give(&mut command);
         }
@@ -319,7 +326,7 @@ fn every_example_of_a_configuration_is_valid() {
     assert!(seen > 3, "only {seen} examples");
 }
 
-/// Takes the configuration out of the manifest: the block under `proxy.toml: |`, four spaces in.
+/// Extracts the configuration from the manifest, the block under `proxy.toml: |`, four spaces in; returns its path.
 fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
     let manifest = fs::read_to_string(root().join("deploy/kubernetes/configmap.yaml")).expect("it is there");
     let (_, block) = manifest.split_once("  proxy.toml: |\n").expect("the file is in it");
@@ -329,12 +336,12 @@ fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// A certificate by mkcert, the file of the README beside it, and the two commands.
+/// Follows the README: a certificate by mkcert, the file of the README beside it, and the two commands.
 fn the_steps_of_the_readme_lead_to_a_proxy() {
     let folder = tempfile::TempDir::with_prefix("pulsegate-readme-").expect("make a temporary directory");
     for command in ["mkcert -install", MKCERT] {
         let mut mkcert = Command::new("mkcert");
-        // An authority of its own, which no program of this machine learns to trust.
+        // An authority of its own, which is not installed in any trust store of this machine.
         mkcert.args(command.split(' ').skip(1)).env("CAROOT", folder.path()).env("TRUST_STORES", "none");
         let output = mkcert.current_dir(folder.path()).output().expect("mkcert runs: `tests/install` installs it");
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,85 +1,56 @@
-//! A program under test: every line that it prints, on either stream, in the order of arrival.
+//! A program under test for tests without a runtime of their own.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
 
-/// Longer than any of this takes on a machine that is busy with other things.
-const DEADLINE: Duration = Duration::from_secs(60);
+use pulsegate_test_kit::process::Process;
+use tokio::runtime::Runtime;
 
-/// A running program; dropping it kills it.
+/// A running program; it is killed on drop.
 pub(crate) struct Program {
-    child: Child,
-    lines: Receiver<String>,
-    seen: String,
+    process: Process,
+    runtime: Runtime,
+    /// The number of lines up to the last one that was waited for.
+    seen: usize,
 }
 
 impl Program {
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let (sender, lines) = channel();
-        forward(child.stdout.take().expect("piped"), sender.clone());
-        forward(child.stderr.take().expect("piped"), sender);
-        Self { child, lines, seen: String::new() }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let name = format!("{command:?}");
+        let command = std::mem::replace(command, Command::new(""));
+        let process = {
+            let _context = runtime.enter();
+            Process::start_without_input(&name, &mut command.into())
+        };
+        Self { process, runtime, seen: 0 }
     }
 
-    /// The next line that contains `part`.
+    /// Returns the next line that contains `part`, on either stream.
     pub(crate) fn line(&mut self, part: &str) -> String {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.seen = format!("{}{line}\n", self.seen);
-                    if line.contains(part) {
-                        return line;
-                    }
-                }
-                Err(error) => panic!("no line with {part:?} ({error}); it printed:\n{}", self.seen),
-            }
-        }
+        let search = self.process.line_after(self.seen, part, |line| line.text.contains(part));
+        let (seen, line) = self.runtime.block_on(search);
+        self.seen = seen;
+        line.text
     }
 
     /// Sends a signal by its name, such as `INT`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success(), "no signal {name}");
+        match name {
+            "INT" => self.process.interrupt(),
+            "TERM" => self.process.terminate(),
+            "STOP" => self.process.stop(),
+            "CONT" => self.process.resume(),
+            other => panic!("no signal {other}"),
+        }
     }
 
-    /// Waits for the end of both its streams, and of itself.
+    /// Waits for the end of the program and of its output.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen = format!("{}{line}\n", self.seen),
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("it can be waited for"),
-                Err(RecvTimeoutError::Timeout) => panic!("it does not end; it printed:\n{}", self.seen),
-            }
-        }
+        self.runtime.block_on(self.process.ended())
     }
 
-    /// What it has printed, as far as it was waited for.
-    pub(crate) fn transcript(&self) -> &str {
-        &self.seen
+    /// Returns everything that it has printed.
+    pub(crate) fn transcript(&self) -> String {
+        self.process.transcript()
     }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // An error means that it has ended, which is all that is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn forward(stream: impl Read + Send + 'static, lines: Sender<String>) {
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if lines.send(line).is_err() {
-                return;
-            }
-        }
-    });
 }

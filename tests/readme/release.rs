@@ -1,4 +1,4 @@
-//! `deploy/release` in a clone of this repository: what it would do, what it does, and what it refuses.
+//! `deploy/release` in a clone of this repository: its dry run, its effect, and its refusals.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::root;
 
-/// A clone with what is in the working tree, committed, and with a `.ci/run` that exits with `status`.
+/// Returns a clone with the content of the working tree, committed, and with a `.ci/run` that exits with `status`.
 fn clone(status: u8) -> TempDir {
     let dir = TempDir::with_prefix("pulsegate-release-").expect("make a temporary directory");
     let here = root().to_str().expect("a path that is text");
@@ -95,7 +95,7 @@ fn a_release_is_made_in_a_clone() {
     let rest = rest.strip_prefix("## [Unreleased]\n\n## [9.8.7] - 2").expect("both headings");
     assert_eq!(rest.split_once('\n').expect("more").1, entries);
 
-    // Nothing is unreleased now.
+    // No change is unreleased now.
     refuses(dir, &["9.8.8"], "has nothing under");
 }
 

@@ -27,7 +27,7 @@ impl Dev {
     }
 }
 
-/// Brings both transcripts about: a client connects, is pinged, and is stopped as Ctrl-Z stops it. Every line of the
+/// Reproduces both transcripts: a client connects, is pinged, and is stopped as Ctrl-Z stops it. Every line of the
 /// transcripts must have been printed, apart from numbers.
 pub(crate) fn dev_leads_to_its_own_transcript() {
     let mut dev = Dev::start();
@@ -57,7 +57,7 @@ pub(crate) fn dev_leads_to_its_own_transcript() {
     assert!(shown > 10, "only {shown} lines of transcript");
 }
 
-/// Whether a line of a transcript is this one, in [`shape`]; each `…` stands for anything.
+/// Returns whether a line of a transcript is this one, in [`shape`]; each `…` stands for any text.
 fn shows(line: &str, printed: &str) -> bool {
     let Some((first, rest)) = line.split_once('…') else { return shape(line) == printed };
     let Some(mut printed) = printed.strip_prefix(&shape(first)) else { return false };
@@ -66,11 +66,12 @@ fn shows(line: &str, printed: &str) -> bool {
         let Some(at) = printed.find(&part) else { return false };
         printed = &printed[at + part.len()..];
     }
-    // What is not cut off at the end has to reach it.
+    // A line that is not cut off must match to its end.
     rest.ends_with('…') || printed.is_empty()
 }
 
-/// The line without what differs from run to run: numbers, hexadecimal names, and the blanks that align them.
+/// Returns the line without everything that differs from run to run: numbers, hexadecimal names, and the blanks that
+/// align them.
 fn shape(line: &str) -> String {
     let mut shape = String::new();
     for word in line.split_whitespace() {

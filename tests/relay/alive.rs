@@ -1,4 +1,5 @@
-//! In `app` mode, over real frames: who answers in time lives, whatever the app does meanwhile, and who stops is gone.
+//! In `app` mode, over real frames: a client that answers in time stays connected, whatever the app does meanwhile; one
+//! that stops is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{EndReason, Partial};
+use pulsegate::relay::Partial;
+use pulsegate::session::EndReason;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::model::{config, session};
@@ -17,21 +19,21 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// The app begins a message, goes on with it, or ends it.
+    /// The app begins a message, continues it, or ends it.
     Fragment {
         last: bool,
     },
     Message,
-    /// The app asks its client, where it stands between two messages.
+    /// The app sends a probe of its own, if it is between two messages.
     Asks,
     Nothing,
 }
 
-/// How the client answers a question.
+/// The delay and the framing of one answer.
 #[derive(Clone, Copy, Debug)]
 struct Manner {
     after_ms: u64,
-    /// In two fragments, this long apart.
+    /// Time between the two fragments of the answer, if it has two.
     apart_ms: Option<u64>,
 }
 
@@ -50,7 +52,7 @@ fn manner() -> impl Strategy<Value = Manner> {
     (0..12_000u64, proptest::option::of(0..7_000u64)).prop_map(|(after_ms, apart_ms)| Manner { after_ms, apart_ms })
 }
 
-/// A client that answers in its `manners`, one after the other, while it `answers`.
+/// Runs a client that answers in its `manners`, one after the other, while it `answers`.
 async fn client(mut end: End, manners: Vec<Manner>, answers: Arc<AtomicBool>) {
     let mut manners = manners.into_iter().cycle();
     while let Some(frame) = end.frame().await {
@@ -97,7 +99,7 @@ async fn live_and_die(acts: Vec<(u64, Act)>, manners: Vec<Manner>) {
             Act::Message | Act::Asks | Act::Nothing => {}
         }
     }
-    // The app's questions are answered to the app, and nothing else comes to it.
+    // Answers to the app's own probes go to the app, and it receives nothing else.
     answers.store(false, Ordering::Relaxed);
     let silent_from = Instant::now();
     let mut answered = 0;
@@ -144,11 +146,11 @@ async fn s56_bytes_of_an_unfinished_record_are_signs_of_life_and_held_memory() {
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     while rig.client.expect().await != Frame::new(TEXT, b"news") {}
     assert_eq!(rig.memory.to_app(), 5000);
-    assert!(!rig.control.vitals().closing);
-    // It stops, and is gone in time.
+    assert!(!rig.control.live_stats().closing);
+    // The bytes stop; the session ends within its bound.
     let stopped = rig.elapsed();
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::HeartbeatTimeout);
+    assert_eq!(ending.cause.reason(), EndReason::HeartbeatTimeout);
     assert!(ending.duration - stopped <= Duration::from_secs(45 + 2), "{:?}", ending.duration);
 }
 
@@ -165,7 +167,7 @@ async fn s56_an_unfinished_record_is_an_unfinished_frame() {
     });
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::Trickle);
+    assert_eq!(ending.cause.reason(), EndReason::Trickle);
     assert!(ending.duration <= Duration::from_secs(660), "{:?}", ending.duration);
 }
 
@@ -173,7 +175,7 @@ async fn s56_an_unfinished_record_is_an_unfinished_frame() {
 async fn s28_what_lay_unread_in_a_stop_is_judged_by_clocks_that_stood_still_as_long() {
     let mut rig = Rig::new();
     while rig.client.expect().await.opcode() != PING {}
-    // The ping comes while the client is in the middle of a frame; that one ends in the stop, and a long one begins.
+    // The ping arrives while the client is in the middle of a frame; that one ends in the stop, and a long one begins.
     let long = Frame::new(TEXT, &[b'x'; 100]).encode(true);
     rig.client.send_raw(&[Frame::new(TEXT, b"short").encode(true), long[..8].to_vec()].concat()).await;
     tokio::time::advance(Duration::from_secs(60)).await;
@@ -181,7 +183,7 @@ async fn s28_what_lay_unread_in_a_stop_is_judged_by_clocks_that_stood_still_as_l
         rig.client.send_raw(&[*byte]).await;
         tokio::time::sleep(Duration::from_secs(4)).await;
     }
-    assert!(!rig.control.vitals().closing, "{:?}", rig.control.vitals());
+    assert!(!rig.control.live_stats().closing, "{:?}", rig.control.live_stats());
     rig.client.send_raw(&long[60..]).await;
     assert_eq!(rig.app.expect().await, Frame::new(TEXT, b"short"));
     assert_eq!(rig.app.expect().await, Frame::new(TEXT, &[b'x'; 100]));

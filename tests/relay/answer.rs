@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::session::{EndReason, Initiator};
 use tokio::time::sleep;
 
 use crate::rig::{BINARY, CONTINUATION, Frame, PING, Plan, Rig, TEXT};
@@ -47,7 +47,7 @@ async fn s51_ninety_seconds_of_silence_end_both_legs() {
     rig.client.send(&text("ping")).await;
     assert_eq!(rig.client.expect().await, text("pong"));
     let spoke = rig.elapsed();
-    // What the app says is no sign of life of its client, and neither is a Pong of the client's network code.
+    // Neither the app's messages nor a Pong of the client's network code are signs of life of the client.
     sleep(60 * SECOND).await;
     rig.app.send(&text("news")).await;
     assert_eq!(rig.client.expect().await, text("news"));
@@ -59,12 +59,12 @@ async fn s51_ninety_seconds_of_silence_end_both_legs() {
     assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"), "no ping before it");
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
 }
 
 #[tokio::test(start_paused = true)]
 async fn s12_twenty_beats_a_second_are_answered_and_more_end_the_session() {
-    // The one too many comes whole, or in fragments, of which the app must not see the last alone.
+    // The message over the limit arrives whole, or in fragments, of which the app must not see the last alone.
     let whole = vec![text("ping"); 21];
     let cut: Vec<_> = (0..21).flat_map(|_| [fragment(TEXT, b"pi"), fragment(LAST, b"ng")]).collect();
     for beats in [whole, cut] {
@@ -78,7 +78,7 @@ async fn s12_twenty_beats_a_second_are_answered_and_more_end_the_session() {
         assert_eq!(rig.client.expect().await, Frame::close(1008, "too many heartbeats"));
         assert_eq!(rig.app.expect().await, Frame::close(1008, "too many heartbeats"), "all that the app sees");
         assert_eq!(rig.app.frame().await, None);
-        assert_eq!(rig.ending().await.reason, EndReason::Rate);
+        assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
     }
 }
 
@@ -99,7 +99,7 @@ async fn s12_a_flood_behind_a_blocked_app_waits_with_the_client() {
         }
     }
     assert_eq!(rig.app.expect().await, Frame::close(1008, "too many heartbeats"));
-    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +109,7 @@ async fn a_client_that_beats_and_never_reads_is_a_slow_reader() {
         sleep(SECOND / 15).await;
     }
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::SlowReader);
+    assert_eq!(ending.cause.reason(), EndReason::SlowReader);
     assert!(ending.duration <= 60 * SECOND, "{:?}", ending.duration);
 }
 

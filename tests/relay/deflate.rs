@@ -11,18 +11,18 @@ pub struct Deflate {
 }
 
 impl Deflate {
-    /// With `takeover` a message may refer to those before it (§7.2.3.2).
+    /// Creates a compressor; with `takeover` a message may refer to those before it (§7.2.3.2).
     pub fn new(takeover: bool) -> Self {
         Self { stream: Compress::new(Compression::default(), false), takeover }
     }
 
-    /// The message `frame`, compressed in one frame.
+    /// Returns the message `frame`, compressed in one frame.
     pub fn message(&mut self, frame: &Frame) -> Frame {
         Frame { first: frame.first | 0x40, payload: self.payload(&frame.payload) }
     }
 
     pub fn payload(&mut self, payload: &[u8]) -> Vec<u8> {
-        // Of nothing the stream makes nothing; the message needs a block all the same (§7.2.3.6).
+        // An empty payload compresses to nothing; the message needs a block all the same (§7.2.3.6).
         if payload.is_empty() {
             return vec![0];
         }

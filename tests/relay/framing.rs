@@ -1,10 +1,11 @@
-//! Frames pass byte for byte, and ours go between them, never inside.
+//! Frames pass byte for byte, and the proxy's own go between them, never inside.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pulsegate::heartbeat::Policy;
-use pulsegate::relay::{Delivery, EndReason, Initiator};
+use pulsegate::relay::Delivery;
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::{Limits, RSV_ALL, RSV_DEFLATE};
 
 use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
@@ -60,7 +61,7 @@ async fn s13_back_to_back_frames_leave_no_gap_but_the_ping_finds_one() {
     assert!(pinged, "no ping within a minute of back-to-back frames");
 }
 
-/// One frame of 100 parts, one a second, in which the client takes `parts` of them.
+/// Sends one frame of 100 parts, one a second, of which the client takes `parts`.
 async fn long_frame(rig: &mut Rig, kernel: bool, parts: usize) {
     const PART: usize = 10_000;
     rig.app.send_raw(&header(0x80 | BINARY, 100 * PART as u64)).await;
@@ -96,7 +97,7 @@ async fn s57_a_client_that_stops_inside_one_frame_is_gone_write_stall_later() {
         let opened = rig.opened;
         // Both ends stay open; the pipe to the client fills up at once.
         let ending = rig.ending().await;
-        assert_eq!(ending.reason, EndReason::SlowReader, "kernel: {kernel}");
+        assert_eq!(ending.cause.reason(), EndReason::SlowReader, "kernel: {kernel}");
         let took = opened.elapsed() - stopped;
         let bound = 45 * SECOND + 12 * SECOND;
         assert!(took >= 45 * SECOND && took <= bound, "kernel: {kernel}, {took:?}");
@@ -169,7 +170,7 @@ async fn s18_a_client_that_dies_inside_a_frame_leaves_no_partial_message() {
     assert_eq!(rig.app.rest().await, [0; 0], "a bare end: neither the rest of the frame nor a Close");
     assert!(rig.elapsed() <= 45 * SECOND, "{:?}", rig.elapsed());
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.upstream_code), (EndReason::HeartbeatTimeout, 1006));
+    assert_eq!((ending.cause.reason(), ending.upstream_code), (EndReason::HeartbeatTimeout, 1006));
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +198,7 @@ async fn s20_a_frame_that_trickles_in_is_cut_off() {
         assert!(rig.elapsed() < 700 * SECOND, "still alive after {:?}", rig.elapsed());
     }
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::Trickle);
+    assert_eq!(ending.cause.reason(), EndReason::Trickle);
     assert!(ending.duration >= 600 * SECOND && ending.duration <= 606 * SECOND, "{:?}", ending.duration);
 }
 
@@ -251,8 +252,8 @@ async fn a_client_that_breaks_the_framing_is_told_and_the_app_hears_a_close() {
     assert_eq!(rig.client.expect().await, Frame::close(1002, "reserved opcode"));
     assert_eq!(rig.app.expect().await, Frame::close(1002, "reserved opcode"));
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::ProtocolError));
-    assert_eq!(ending.detail, Some("reserved opcode"));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::ProtocolError));
+    assert_eq!(ending.cause.detail(), Some("reserved opcode"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +262,7 @@ async fn an_app_that_breaks_the_framing_is_told_and_the_client_may_come_back() {
     rig.app.send_raw(&[0x81, 0x81, 1, 2, 3, 4, 5]).await;
     assert_eq!(rig.app.expect().await, Frame::close(1002, "masked server frame"));
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream protocol error"));
-    assert_eq!(rig.ending().await.reason, EndReason::ProtocolError);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::ProtocolError);
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,5 +273,5 @@ async fn a_message_over_the_limit_ends_with_1009() {
     assert_eq!(rig.app.expect().await.payload, b"ten bytes!");
     rig.client.send(&Frame::new(TEXT, b"eleven byte")).await;
     assert_eq!(rig.client.expect().await, Frame::close(1009, "message over the limit"));
-    assert_eq!(rig.ending().await.reason, EndReason::TooBig);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::TooBig);
 }

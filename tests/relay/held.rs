@@ -1,8 +1,9 @@
-//! Messages that may be answers, and are held back until they are known: cut anywhere, with anything in between.
+//! Messages that may be answers, and are held back until that is certain: cut anywhere, with anything in between.
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::EndReason;
 use tokio::time::sleep;
 
 use crate::messages::{app, asked, fragment, masked, nothing_more, rig, text};
@@ -111,7 +112,7 @@ async fn a_close_in_the_middle_of_a_held_message_passes_behind_what_was_held() {
         rig.app.send(&Frame::close(1000, "bye")).await;
         assert_eq!(rig.client.expect().await, Frame::close(1000, "bye"));
         assert_eq!(rig.app.frame().await, None);
-        assert_eq!(rig.ending().await.reason, EndReason::Normal);
+        assert_eq!(rig.ending().await.cause.reason(), EndReason::Normal);
     }
 }
 
@@ -132,7 +133,7 @@ async fn a_teardown_in_the_middle_of_a_held_message_is_a_proper_close() {
         // Once within the frame, once behind it.
         rig.client.send_raw(&fragment(TEXT, b"po").encode(true)[..cut]).await;
         rig.client.silent(10 * SECOND).await;
-        rig.control.give(Order::Drain { code: 1012 });
+        rig.control.give(SessionOrder::Drain { code: 1012 });
         assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
         assert_eq!(rig.app.frame().await, None);
         assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));
@@ -150,12 +151,12 @@ async fn an_answer_that_is_never_finished_is_a_miss() {
     asked(&mut rig).await;
     assert_eq!(rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
     assert_eq!(rig.app.frame().await, None);
-    assert_eq!(rig.ending().await.reason, EndReason::HeartbeatTimeout);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_trickles_in_is_cut_off() {
-    // Pings beside it change nothing: it is the message that takes too long.
+    // Pings between its fragments change nothing: the message takes too long.
     for beside in [&[][..], &[Frame::new(PING, b"")]] {
         let mut rig = rig(app());
         rig.client.send(&fragment(TEXT, b"po")).await;
@@ -170,7 +171,7 @@ async fn an_answer_that_trickles_in_is_cut_off() {
         }
         assert_eq!(seen, Frame::close(4408, "frame took too long"), "and nothing of the message");
         let ending = rig.ending().await;
-        assert_eq!(ending.reason, EndReason::Trickle);
+        assert_eq!(ending.cause.reason(), EndReason::Trickle);
         assert!(ending.duration >= 600 * SECOND && ending.duration <= 603 * SECOND, "{:?}", ending.duration);
     }
 }
@@ -235,7 +236,7 @@ async fn a_probe_of_the_app_passes_a_held_message() {
     let answer = text("pong").encode(true);
     rig.client.send_raw(&answer[..8]).await;
     sleep(MILLISECOND).await;
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     let probe = rig.app.expect().await;
     assert_eq!((probe.opcode(), probe.payload.len()), (PING, 8));
     rig.client.send_raw(&answer[8..]).await;

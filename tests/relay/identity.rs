@@ -1,9 +1,9 @@
-//! Whose ping, whose pong.
+//! The matching of pings and pongs to the client, the app and the proxy.
 
 use std::time::Duration;
 
 use pulsegate::heartbeat::{ClientPing, Policy};
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::session::{EndReason, Initiator};
 use tokio::time::sleep;
 
 use crate::rig::{CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
@@ -44,7 +44,7 @@ async fn s03_a_dead_client_is_gone_from_both_legs_within_the_bound() {
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 4408));
     assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
 }
@@ -63,7 +63,7 @@ async fn s05_an_app_ping_before_ours_gets_its_pong_when_only_ours_is_answered() 
     let mut rig = Rig::new();
     rig.app.send(&Frame::new(PING, b"app")).await;
     assert_eq!(rig.client.expect().await.payload, b"app");
-    // Data keeps the client alive, so that ours follows although the app's ping is unanswered.
+    // Data keeps the client alive, so that the proxy's ping follows although the app's is unanswered.
     let ours = loop {
         rig.client.send(&Frame::new(TEXT, b"alive")).await;
         assert_eq!(rig.app.expect().await.opcode(), TEXT);
@@ -111,7 +111,7 @@ async fn s81_app_pings_that_are_answered_go_out_once_and_bring_one_pong_each() {
         sleep(SECOND * 17 / 20).await;
         rig.app.send(&b).await;
         assert_eq!(rig.client.expect().await, b);
-        // Its second copy would be here.
+        // A second copy would arrive here.
         rig.client.silent(SECOND / 5).await;
         rig.client.send(&pong(b"B")).await;
         assert_eq!(rig.app.expect().await, pong(b"B"));
@@ -132,7 +132,7 @@ async fn s81_the_surplus_pong_to_a_reissued_app_ping_does_not_reach_the_app() {
     }
     assert_eq!(rig.app.expect().await, Frame::new(PONG, b"app"));
     rig.app.silent(SECOND).await;
-    // The next one with this payload gets its own.
+    // The next ping with this payload gets its own pong.
     rig.app.send(&Frame::new(PING, b"app")).await;
     assert_eq!(rig.client.expect().await, Frame::new(PING, b"app"));
     rig.client.send(&Frame::new(PONG, b"app")).await;
@@ -207,5 +207,5 @@ async fn twenty_pings_a_second_pass_and_more_end_the_session_with_1008() {
     rig.client.send(&Frame::new(PING, b"x")).await;
     assert_eq!(rig.client.expect().await, Frame::close(1008, "too many pings"));
     assert_eq!(rig.app.expect().await, Frame::close(1008, "too many pings"));
-    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
 }

@@ -1,9 +1,9 @@
-//! What a session may send, and what it may hold.
+//! The limits on the messages and the memory of a session.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Limits;
 use tokio::time::{sleep, timeout};
 
@@ -39,9 +39,9 @@ async fn one_message_too_many_in_a_second_ends_with_1008() {
     assert_eq!(rig.app.expect().await, close, "and not one message more");
     assert_eq!(rig.client.expect().await, close);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Rate));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Rate));
     assert_eq!((ending.client_code, ending.upstream_code), (1008, 1008));
-    assert_eq!(ending.detail, Some("more messages a second than the limit"));
+    assert_eq!(ending.cause.detail(), Some("more messages a second than the limit"));
 }
 
 #[tokio::test(start_paused = true)]

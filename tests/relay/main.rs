@@ -1,4 +1,4 @@
-//! The relay over in-memory streams and paused time: what goes over each wire, byte for byte.
+//! The relay over in-memory streams and paused time: the bytes on each wire.
 
 mod alive;
 mod answer;

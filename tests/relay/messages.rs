@@ -1,10 +1,10 @@
-//! Heartbeats that are messages, in `app` mode: what is asked, what is swallowed, and whose answer it is.
+//! Heartbeats that are messages, in `app` mode: the probes, the swallowed answers, and the matching of the two.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Matching, Mode, Pattern, Policy, Profile, Role, Say};
-use pulsegate::relay::{EndReason, Initiator};
+use pulsegate::heartbeat::{Builtin, Matching, MessageTemplate, Mode, Pattern, Policy, Profile, Role};
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Opcode;
 use tokio::time::sleep;
 
@@ -34,12 +34,12 @@ pub fn masked(frames: &[Frame]) -> Vec<u8> {
     frames.iter().flat_map(|frame| frame.encode(true)).collect()
 }
 
-/// The client is asked, and the app learns nothing of it.
+/// Expects the proxy's probe at the client.
 pub async fn asked(rig: &mut Rig) {
     assert_eq!(rig.client.expect().await, text("ping"));
 }
 
-/// The app has seen nothing but what it was asserted to see.
+/// Asserts that the app has received nothing but what the test has read.
 pub async fn nothing_more(rig: &mut Rig) {
     rig.client.send(&text("end")).await;
     assert_eq!(rig.app.expect().await, text("end"), "the next thing that the app sees");
@@ -78,7 +78,7 @@ async fn s03_a_client_that_does_not_answer_is_gone_from_both_legs_within_the_bou
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
     assert_eq!((ending.heartbeat.pings, ending.heartbeat.missed), (1, 1));
 }
 
@@ -144,12 +144,13 @@ async fn s45_two_answers_go_to_whom_they_belong_in_wire_order() {
             sleep(4 * SECOND).await;
             rig.app.send(&text("ping")).await;
             asked(&mut rig).await;
-            // Data instead of the answer: alive, so that the proxy asks too while the app still waits.
+            // Data instead of the answer: the client is alive, so that the proxy probes it too while the app still
+            // waits.
             rig.client.send(&text("data")).await;
             assert_eq!(rig.app.expect().await, text("data"));
         }
         asked(&mut rig).await;
-        // Told apart by their masks only.
+        // The two differ in their masks only.
         let answers = [[0x81, 0x84, 1, 1, 1, 1, b'p' ^ 1, b'o' ^ 1, b'n' ^ 1, b'g' ^ 1], *b"\x81\x84\0\0\0\0pong"];
         rig.client.send_raw(&answers.concat()).await;
         let forwarded = answers[usize::from(ours_first)];
@@ -177,7 +178,7 @@ async fn s12_twenty_answers_a_second_to_nothing_pass_and_more_end_the_session() 
     }
     assert_eq!(rig.app.expect().await, Frame::close(1008, "too many heartbeats"), "not one more");
     assert_eq!(rig.client.expect().await, Frame::close(1008, "too many heartbeats"));
-    assert_eq!(rig.ending().await.reason, EndReason::Rate);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Rate);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +207,7 @@ async fn s24_a_hung_page_that_takes_no_bytes_is_a_slow_reader() {
     let mut rig = Rig::with(Plan { policy: app(), pipe: 4096, ..Plan::default() });
     rig.app.send_raw_soon(Frame::new(BINARY, &vec![7; 1_000_000]).encode(false));
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::SlowReader);
+    assert_eq!(ending.cause.reason(), EndReason::SlowReader);
     assert!(ending.duration >= 45 * SECOND && ending.duration <= 53 * SECOND, "{:?}", ending.duration);
 }
 
@@ -300,7 +301,7 @@ async fn s48_an_answer_in_fragments_is_reassembled_however_it_is_cut() {
     nothing_more(&mut rig).await;
 }
 
-/// One message, cut into `parts`.
+/// Returns one message, cut into `parts`.
 pub fn fragments(parts: &[&[u8]]) -> Vec<Frame> {
     let last = parts.len() - 1;
     let first = |at| if at == 0 { TEXT } else { CONTINUATION } | if at == last { 0x80 } else { 0 };
@@ -350,7 +351,7 @@ async fn json_answers_may_have_members_beside_those_that_are_named() {
 fn after_hello(role: Role) -> Policy {
     let pattern = |text: &str| Pattern::new(Opcode::TEXT, text.as_bytes(), Matching::Exact).unwrap();
     let profile = Profile {
-        send: Some(Say::new(Opcode::TEXT, b"ping")),
+        send: Some(MessageTemplate::new(Opcode::TEXT, b"ping")),
         asks: (role == Role::App).then(|| pattern("ping")),
         expect: vec![pattern("pong")],
         start_after: Some(pattern("hello")),
@@ -398,7 +399,7 @@ async fn before_start_after_nothing_is_answered() {
 #[tokio::test(start_paused = true)]
 async fn the_mode_takes_binary_messages_where_the_profile_says_so() {
     let profile = Profile {
-        send: Some(Say::new(Opcode::BINARY, &[0xC0])),
+        send: Some(MessageTemplate::new(Opcode::BINARY, &[0xC0])),
         expect: vec![Pattern::new(Opcode::BINARY, &[0xD0], Matching::Exact).unwrap()],
         ..Builtin::ExpressText.profile(Role::App)
     };

@@ -1,4 +1,4 @@
-//! Any messages, cut anyhow, against a model of what must be taken out: everything else arrives, byte for byte.
+//! Random messages, cut at random, against a model of what must be removed: everything else arrives, byte for byte.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use pulsegate::heartbeat::{Builtin, Matching, Pattern, Policy, Profile, Role, Say};
+use pulsegate::heartbeat::{Builtin, Matching, MessageTemplate, Pattern, Policy, Profile, Role};
 use pulsegate::ws::{Limits, Opcode, RSV_DEFLATE};
+use pulsegate_test_kit::frame::{self, LengthForm};
 use serde_json::Value;
 
 use crate::deflate::Deflate;
@@ -22,7 +23,7 @@ const MOST_EMPTY: usize = 64;
 
 const ANSWER: &[u8] = b"\x81\x04ping";
 
-/// What the client's heartbeat looks like.
+/// The form of the client's heartbeat.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Exact,
@@ -41,13 +42,13 @@ impl Kind {
             Self::Binary => Pattern::new(Opcode::BINARY, &[0xD0, 0x01], Matching::Exact).unwrap(),
         };
         let profile = Profile {
-            send: Some(Say::new(Opcode::TEXT, b"ping")),
+            send: Some(MessageTemplate::new(Opcode::TEXT, b"ping")),
             asks: (role == Role::App).then(|| text("ping", Matching::Exact)),
             expect: vec![expect],
             max_len: MAX_LEN,
             ..Builtin::ExpressText.profile(role)
         };
-        // Time plays no part here: only the waits for a question take any.
+        // The times do not matter here: only the waits for a probe take any.
         Policy {
             mode: role.with(Arc::new(profile)),
             interval: Duration::from_secs(1000),
@@ -59,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// The reference: whether `payload` is the heartbeat.
+    /// Returns whether `payload` is the heartbeat: the reference.
     fn is(self, binary: bool, payload: &[u8]) -> bool {
         match self {
             Self::Exact => !binary && payload == b"pong",
@@ -72,7 +73,7 @@ impl Kind {
         }
     }
 
-    /// One of its heartbeats, with `filling` where there is room for it.
+    /// Returns one heartbeat, with `filling` where its form is free.
     fn beat(self, filling: usize) -> Vec<u8> {
         match self {
             Self::Exact => b"pong".to_vec(),
@@ -156,11 +157,11 @@ impl Message {
     }
 
     fn is_binary(&self, kind: Kind) -> bool {
-        // Mostly what the heartbeat is, so that there are heartbeats.
+        // Mostly the type of the heartbeat, so that heartbeats occur.
         self.binary != matches!(kind, Kind::Binary)
     }
 
-    /// Whether the model says that it is a heartbeat.
+    /// Returns whether the model takes the message for a heartbeat.
     fn is_beat(&self, kind: Kind) -> bool {
         let payload = self.payload(kind);
         let parts = self.parts(&payload);
@@ -176,7 +177,7 @@ impl Message {
         cuts.iter().map(|cut| &payload[std::mem::replace(&mut from, *cut)..*cut]).collect()
     }
 
-    /// Its frames, and those between them, as they go on the wire.
+    /// Returns its frames, and those between them, as they go on the wire.
     fn frames(&self, kind: Kind, masked: bool, deflate: Option<&mut Deflate>) -> Vec<Vec<u8>> {
         let mut payload = self.payload(kind);
         let mut first = if self.is_binary(kind) { BINARY } else { TEXT };
@@ -204,38 +205,26 @@ impl Message {
 }
 
 fn encode(first: u8, payload: &[u8], mask: Option<u32>) -> Vec<u8> {
-    let plain = Frame { first, payload: payload.to_vec() }.encode(false);
-    let Some(mask) = mask else { return plain };
-    let key = mask.to_be_bytes();
-    let (head, payload) = plain.split_at(plain.len() - payload.len());
-    let mut out = head.to_vec();
-    out[1] |= 0x80;
-    out.extend(key);
-    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
-    out
+    frame::encode(first, mask.map(u32::to_be_bytes), LengthForm::Minimal, payload)
 }
 
 fn is_control(frame: &[u8]) -> bool {
     frame[0] & 0x08 != 0
 }
 
-/// Masked frames, whole, as they stand in `bytes`.
+/// Splits `bytes` into the whole frames that they consist of.
 fn cut_into_frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let (head, payload) = match bytes[1] & 0x7F {
-            126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-            127 => (10, usize::try_from(u64::from_be_bytes(bytes[2..10].try_into().unwrap())).unwrap()),
-            short => (2, usize::from(short)),
-        };
-        let (frame, rest) = bytes.split_at(head + 4 + payload);
+        let (_, size) = frame::Frame::parse(bytes).expect("whole frames");
+        let (frame, rest) = bytes.split_at(size);
         frames.push(frame.to_vec());
         bytes = rest;
     }
     frames
 }
 
-/// How many data frames stand before each control frame.
+/// Returns the number of data frames before each control frame.
 fn places(frames: &[Vec<u8>]) -> Vec<usize> {
     let mut data = 0;
     let mut places = Vec::new();
@@ -254,12 +243,12 @@ pub fn session<F: Future>(session: F) -> F::Output {
     runtime.expect("a runtime").block_on(session)
 }
 
-/// The sizes of the chunks in which bytes arrive, over and over.
+/// Returns the sizes of the chunks in which bytes arrive, repeated as needed.
 fn chunks() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![vec(1..4usize, 1..5), vec(1..40usize, 1..20), vec(1..5_000usize, 1..5), Just(vec![1_000_000])]
 }
 
-/// `bytes` in chunks of these sizes; those of huge messages are larger, for one by one they would only take long.
+/// Returns `bytes` in chunks of these sizes; those of huge messages are larger, because small ones would take too long.
 fn in_chunks(mut bytes: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
     let least = bytes.len() / 500;
     let mut chunks = Vec::new();
@@ -274,8 +263,8 @@ fn in_chunks(mut bytes: &[u8], sizes: &[usize]) -> Vec<Vec<u8>> {
     chunks
 }
 
-/// Asserts that `seen` is what `expected` says: the data frames in order, and all control frames, none of them later
-/// than it was sent.
+/// Asserts that `seen` matches `expected`: the data frames in order, and all control frames, none of them later than it
+/// was sent.
 fn compare(seen: &[u8], expected: &[Vec<u8>]) {
     let seen = cut_into_frames(seen);
     let of = |frames: &[Vec<u8>], control| -> Vec<Vec<u8>> {
@@ -307,9 +296,9 @@ fn only_answers_stand_between(seen: &[u8], sent: &[Vec<u8>]) {
 #[derive(Clone, Debug)]
 enum Step {
     Says(Message),
-    /// The client is asked by the proxy.
+    /// The proxy probes the client.
     Asked,
-    /// The client is asked by the app.
+    /// The app probes the client.
     AskedByApp,
 }
 
@@ -326,7 +315,7 @@ async fn in_app_mode(kind: Kind, steps: Vec<Step>, sizes: Vec<usize>) {
                 expected.extend(frames.into_iter().filter(|frame| !swallowed || is_control(frame)));
             }
             Step::Asked => {
-                // Whoever has not answered is not asked again.
+                // A client that has not answered is not probed again.
                 let alive = encode(0x80 | BINARY, b"alive", Some(7));
                 rig.client.send_raw(&alive).await;
                 expected.push(alive);
@@ -355,7 +344,7 @@ async fn in_answer_mode(kind: Kind, messages: Vec<Message>, down: Vec<Message>, 
         expected.extend(frames.into_iter().filter(|frame| !swallowed || is_control(frame)));
     }
     let down: Vec<_> = down.iter().flat_map(|message| message.frames(kind, false, None)).collect();
-    // Both speak at once, and both read at once.
+    // Both sides send at once, and both read at once.
     rig.client.send_chunks_soon(in_chunks(&sent, &sizes));
     rig.app.send_chunks_soon(in_chunks(&down.concat(), &sizes));
     let up_seen = rig.app.exactly(expected.concat().len());
@@ -401,12 +390,12 @@ fn watched() -> impl Strategy<Value = Builtin> {
     proptest::sample::select(builtins)
 }
 
-/// Bytes that each leg's pipe takes before it blocks.
+/// Returns the bytes that each leg's pipe takes before it blocks.
 fn pipe() -> impl Strategy<Value = usize> {
     prop_oneof![1 => Just(50), 1 => Just(3000), 2 => Just(1 << 22)]
 }
 
-/// The same messages in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
+/// Returns the same messages in every run; `PROPTEST_RNG_SEED` and `PROPTEST_CASES` search further.
 pub fn config() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if config.rng_seed == RngSeed::Random {

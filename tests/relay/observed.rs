@@ -1,10 +1,11 @@
-//! Whoever observes a session is told each ping, pong and miss once, in every mode.
+//! The observer of a session receives each ping, pong and miss once, in every mode.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Builtin, Policy, Role};
-use pulsegate::relay::{Ending, Observer, Order};
+use pulsegate::relay::{Observer, SessionOrder};
+use pulsegate::session::Ending;
 use pulsegate::ws::Sender;
 use tokio::time::sleep;
 
@@ -37,7 +38,7 @@ impl Notes {
         self.0.lock().unwrap().clone()
     }
 
-    /// Everything that was counted was told, and nothing else.
+    /// Asserts that everything that was counted was reported, and nothing else.
     fn agree_with(&self, ending: &Ending) {
         let said = self.said();
         let count = |of: fn(&Said) -> bool| said.iter().filter(|said| of(said)).count() as u64;
@@ -184,7 +185,7 @@ async fn an_end_for_another_reason_is_no_timeout() {
     let (mut rig, notes) = observed(Policy::default());
     let ping = rig.client.expect().await;
     rig.client.send(&Frame::new(PONG, &ping.payload)).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.client.expect().await.opcode(), CLOSE);
     notes.agree_with(&rig.ending().await);
     assert_eq!(notes.said().len(), 2, "{:?}", notes.said());
@@ -203,14 +204,14 @@ async fn each_pause_is_told_once() {
     let ups = paused(Sender::Client);
     assert!((3..=15).contains(&ups), "{ups} times in 3 frames of 5 pipes each");
     assert_eq!(paused(Sender::Server), 0);
-    // Nobody reads: the direction is held up, once, for however long.
+    // The client does not read: the direction is held up, which counts once, however long it lasts.
     rig.app.send_raw_soon(frame.encode(false));
     sleep(SECOND).await;
     assert_eq!(paused(Sender::Server), 1);
     sleep(10 * SECOND).await;
     assert_eq!(paused(Sender::Server), 1);
     assert_eq!(rig.client.expect().await, frame);
-    // What passes at once pauses nothing.
+    // Bytes that pass at once count no pause.
     let before = notes.said().len();
     rig.client.send(&Frame::new(TEXT, b"small")).await;
     assert_eq!(rig.app.expect().await.payload, b"small");

@@ -1,17 +1,18 @@
-//! What an operator may ask of a session: to close, and to play dead.
+//! The orders of an operator to a session: to close, and to play dead.
 
 use std::time::Duration;
 
 use pulsegate::heartbeat::Delivery;
-use pulsegate::relay::{Abort, EndReason, Initiator, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{Abort, EndReason, Initiator};
 use tokio::time::{advance, sleep};
 
 use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn close(code: u16, reason: &str) -> Order {
-    Order::Close { code, reason: reason.into() }
+fn close(code: u16, reason: &str) -> SessionOrder {
+    SessionOrder::Close { code, reason: reason.into() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +30,7 @@ async fn both_legs_get_the_close_with_its_code_and_reason() {
     rig.client.fin().await;
     rig.app.fin().await;
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Admin));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Admin));
     assert_eq!((ending.client_code, ending.upstream_code), (1008, 1008));
     assert_eq!(&*ending.close_reason, "closed by the operator");
     assert!(ending.duration < SECOND, "both answered: {:?}", ending.duration);
@@ -89,11 +90,11 @@ async fn a_second_close_changes_nothing() {
     rig.control.give(close(4000, "second"));
     assert_eq!(rig.client.expect().await, Frame::close(1008, "first"));
     rig.control.give(close(4001, "third"));
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.app.expect().await, Frame::close(1008, "first"));
     assert_eq!(rig.client.frame().await, None, "one Close and the end");
     assert_eq!(rig.app.frame().await, None);
-    assert_eq!(rig.ending().await.reason, EndReason::Admin);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Admin);
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,30 +103,30 @@ async fn a_session_that_the_drain_has_told_goes_on_with_that() {
     let up = Frame::new(BINARY, &[5; 100]).encode(true);
     rig.client.send_raw(&up[..50]).await;
     assert_eq!(rig.app.exactly(50).await, up[..50]);
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     sleep(SECOND).await;
     rig.control.give(close(1008, "too late"));
     sleep(SECOND / 2).await;
     rig.client.send_raw(&up[50..]).await;
     assert_eq!(rig.client.expect().await, Frame::close(1012, "service restart"));
-    assert_eq!(rig.ending().await.reason, EndReason::Drain);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Drain);
 }
 
 #[tokio::test(start_paused = true)]
 async fn s61_a_closing_handshake_under_way_keeps_its_codes() {
-    for order in [close(1008, "enough"), Order::Drain { code: 1012 }] {
+    for order in [close(1008, "enough"), SessionOrder::Drain { code: 1012 }] {
         let mut rig = Rig::new();
         rig.client.send(&Frame::close(4000, "bye")).await;
         assert_eq!(rig.app.expect().await, Frame::close(4000, "bye"));
         sleep(SECOND).await;
         rig.control.give(order);
-        // The app takes its time, longer than an operator waits for a frame.
+        // The app takes longer to answer than an operator's Close waits for a frame.
         rig.client.silent(10 * SECOND).await;
         rig.app.send(&Frame::close(4000, "bye")).await;
         assert_eq!(rig.client.expect().await, Frame::close(4000, "bye"));
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+        assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
         assert_eq!((ending.client_code, ending.upstream_code, &*ending.close_reason), (4000, 4000, "bye"));
     }
 }
@@ -144,13 +145,13 @@ async fn an_abort_ends_both_legs_at_once_whatever_is_under_way() {
         }
         let ordered = rig.elapsed();
         rig.control.give(close(1008, "slowly"));
-        rig.control.give(Order::Abort(Abort::Operator));
+        rig.control.give(SessionOrder::Abort(Abort::Operator));
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         assert_eq!(rig.elapsed(), ordered);
         assert!(aborted(&rig.client_aborted));
         let ending = rig.ending().await;
         let expected = if closing { (EndReason::Normal, 4000) } else { (EndReason::Admin, 1006) };
-        assert_eq!((ending.reason, ending.client_code), expected);
+        assert_eq!((ending.cause.reason(), ending.client_code), expected);
     }
 }
 
@@ -161,8 +162,8 @@ async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
     *rig.kernel.lock().unwrap() = Some(Delivery { acked: u64::MAX, unread: true });
     rig.client.send(&Frame::new(TEXT, b"still here")).await;
     assert_eq!(rig.app.expect().await.payload, b"still here");
-    rig.control.give(Order::PlayDead);
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::PlayDead);
+    rig.control.give(SessionOrder::ProbeUpstream);
     sleep(SECOND).await;
     rig.client.send(&Frame::new(TEXT, b"nobody hears this")).await;
     rig.app.send(&Frame::new(TEXT, b"news")).await;
@@ -174,7 +175,7 @@ async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
     assert!(rig.elapsed() <= 46 * SECOND, "interval and timeout: {:?}", rig.elapsed());
     assert_eq!(rig.client.expect().await.opcode(), CLOSE);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::HeartbeatTimeout));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::HeartbeatTimeout));
     assert_eq!((ending.from_client.messages, ending.heartbeat.missed), (1, 1));
     assert!(ending.last_seen_ago > 30 * SECOND, "{:?}", ending.last_seen_ago);
 }
@@ -182,27 +183,27 @@ async fn who_plays_dead_is_found_within_the_bound_whatever_the_client_does() {
 #[tokio::test(start_paused = true)]
 async fn who_plays_dead_can_still_be_closed() {
     let mut rig = Rig::new();
-    rig.control.give(Order::PlayDead);
+    rig.control.give(SessionOrder::PlayDead);
     rig.control.give(close(1008, "enough"));
     assert_eq!(rig.client.expect().await, Frame::close(1008, "enough"));
-    assert_eq!(rig.ending().await.reason, EndReason::Admin);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Admin);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_abort_of_a_drain_still_closes_towards_an_app_that_takes_it() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Abort(Abort::Drain));
+    rig.control.give(SessionOrder::Abort(Abort::Drain));
     assert_eq!(rig.client.frame().await, None);
     assert!(aborted(&rig.client_aborted));
     assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.client_code, ending.upstream_code), (EndReason::Drain, 1006, 1012));
+    assert_eq!((ending.cause.reason(), ending.client_code, ending.upstream_code), (EndReason::Drain, 1006, 1012));
 }
 
 #[tokio::test(start_paused = true)]
 async fn s61_a_close_that_is_read_together_with_an_order_stands() {
-    for order in [close(4000, "moved"), Order::Drain { code: 1012 }] {
+    for order in [close(4000, "moved"), SessionOrder::Drain { code: 1012 }] {
         for by_client in [true, false] {
             let mut rig = Rig::new();
             sleep(SECOND).await;
@@ -223,7 +224,7 @@ async fn s61_a_close_that_is_read_together_with_an_order_stands() {
             other.fin().await;
             let ending = rig.ending().await;
             assert_eq!((ending.client_code, ending.upstream_code), (4001, 4001), "{order:?}");
-            assert_eq!(ending.reason, EndReason::Normal, "{order:?}");
+            assert_eq!(ending.cause.reason(), EndReason::Normal, "{order:?}");
         }
     }
 }
@@ -244,5 +245,5 @@ async fn s61_a_close_that_is_read_when_the_maximum_age_is_reached_stands() {
     rig.app.fin().await;
     let ending = rig.ending().await;
     assert_eq!((ending.client_code, ending.upstream_code), (4001, 4001));
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
 }

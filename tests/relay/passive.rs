@@ -1,11 +1,11 @@
-//! Heartbeats between client and app that the proxy only watches: what passes is never touched, and yet read.
+//! Heartbeats between client and app that the proxy only observes: it parses the messages, and passes them unchanged.
 //!
-//! The conversations are those of the libraries, as they were recorded.
+//! The conversations are recordings of the libraries.
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Liveness, Policy, Proof, Role};
-use pulsegate::relay::EndReason;
+use pulsegate::heartbeat::{Builtin, Liveness, Policy, ProofOfLife, Role};
+use pulsegate::session::EndReason;
 use pulsegate::ws::{Limits, RSV_DEFLATE, Sender};
 use tokio::time::sleep;
 
@@ -15,7 +15,7 @@ use crate::rig::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Plan, Rig, TEXT
 const SECOND: Duration = Duration::from_secs(1);
 const LAST: u8 = 0x80 | CONTINUATION;
 
-/// How a session's messages are compressed, if they are.
+/// The compression of a session's messages: none, with context takeover, without it.
 const CODINGS: [Option<bool>; 3] = [None, Some(true), Some(false)];
 
 struct Talk {
@@ -25,7 +25,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// `takeover` where messages are compressed.
+    /// Creates a session with this profile; `takeover` is set where messages are compressed.
     fn new(builtin: Builtin, takeover: Option<bool>) -> Self {
         Self::with(Policy { mode: builtin.mode(Role::Passive), ..Policy::default() }, takeover)
     }
@@ -36,7 +36,7 @@ impl Talk {
         Self { rig, client: takeover.map(Deflate::new), app: takeover.map(Deflate::new) }
     }
 
-    /// The client says `frame`, and the app sees the very bytes.
+    /// Sends `frame` from the client; the app sees the same bytes.
     async fn up(&mut self, frame: &Frame) {
         let frame = self.client.as_mut().map_or_else(|| frame.clone(), |deflate| deflate.message(frame));
         let bytes = frame.encode(true);
@@ -44,7 +44,7 @@ impl Talk {
         assert_eq!(self.rig.app.exactly(bytes.len()).await, bytes, "{frame:?}");
     }
 
-    /// The app says `frame`, and the client sees the very bytes.
+    /// Sends `frame` from the app; the client sees the same bytes.
     async fn down(&mut self, frame: &Frame) {
         let frame = self.app.as_mut().map_or_else(|| frame.clone(), |deflate| deflate.message(frame));
         let bytes = frame.encode(false);
@@ -61,7 +61,7 @@ impl Talk {
         }
     }
 
-    /// From now on nobody speaks: the end comes after `silence`, and nothing before it.
+    /// Asserts that, without any more traffic, the end comes after `silence`, and nothing before it.
     async fn ends_after(mut self, silence: Duration) {
         let from = self.rig.elapsed();
         assert_eq!(self.rig.client.expect().await, Frame::close(1012, "heartbeat timeout"));
@@ -69,7 +69,7 @@ impl Talk {
         assert!(elapsed >= silence && elapsed <= silence + SECOND / 10, "{elapsed:?}, not {silence:?}");
         assert_eq!(self.rig.app.expect().await, Frame::close(4408, "heartbeat timeout"));
         assert_eq!(self.rig.client.frame().await, None);
-        assert_eq!(self.rig.ending().await.reason, EndReason::HeartbeatTimeout);
+        assert_eq!(self.rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout);
     }
 }
 
@@ -98,7 +98,7 @@ async fn engine_io_answers_the_apps_question_or_ends() {
             talk.up(&text("3")).await;
             talk.says(&[client(r#"42["echo","hello"]"#), app(r#"42["echo","hello"]"#)]).await;
         }
-        // An app that asks nothing has nothing to enforce.
+        // An app that sends no probes has nothing to enforce.
         talk.rig.client.silent(600 * SECOND).await;
         talk.down(&text("2")).await;
         talk.ends_after(20 * SECOND).await;
@@ -155,7 +155,7 @@ async fn signalr_speaks_while_its_hub_does() {
             sleep(15 * SECOND).await;
             talk.says(&[app(beat), client(beat)]).await;
         }
-        // A hub that says nothing cannot expect its clients to.
+        // A hub that sends no heartbeats cannot expect them of its clients.
         talk.rig.client.silent(600 * SECOND).await;
         talk.says(&[app(beat)]).await;
         sleep(15 * SECOND).await;
@@ -223,7 +223,9 @@ async fn mqtt_keeps_the_keep_alive_of_a_connect_in_nine_messages() {
 
 #[tokio::test(start_paused = true)]
 async fn phoenix_beats_by_itself() {
-    let Proof::Speaks(window) = Builtin::Phoenix.profile(Role::Passive).proof else { panic!("it speaks by itself") };
+    let ProofOfLife::Sends(window) = Builtin::Phoenix.profile(Role::Passive).proof else {
+        panic!("it speaks by itself")
+    };
     // `pong_only`: other messages do not count, and compressed ones must be read, or be taken for heartbeats.
     for (liveness, takeover) in [Liveness::AnyBytes, Liveness::PongOnly].iter().flat_map(|l| CODINGS.map(|c| (*l, c))) {
         let mode = Builtin::Phoenix.mode(Role::Passive);

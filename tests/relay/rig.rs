@@ -1,4 +1,4 @@
-//! Both ends of a session: a client and an app that say exactly what a test tells them.
+//! Both ends of a session: a client and an app that send exactly what a test asks for.
 
 use std::io;
 use std::pin::Pin;
@@ -8,25 +8,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::heartbeat::{Policy, UpstreamPulse};
+use pulsegate::heartbeat::{Policy, UpstreamLiveness};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Delivery, Ending, Leg, Legs, Memory, Observer, Partial, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Delivery, Leg, Legs, Memory, NegotiatedTerms, Observer, Partial, Unobserved};
+use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
+use pulsegate_test_kit::frame::{self, KEY, LengthForm};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-pub const PING: u8 = 0x9;
-pub const PONG: u8 = 0xA;
-pub const CLOSE: u8 = 0x8;
-pub const TEXT: u8 = 0x1;
-pub const BINARY: u8 = 0x2;
-pub const CONTINUATION: u8 = 0x0;
+pub use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT};
 
-const KEY: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
-/// Longer than anything that a test waits for, in paused time.
+/// Longer than any wait of a test, in paused time.
 const NEVER: Duration = Duration::from_secs(3600);
 
 /// A frame as an end of the session sees it, unmasked.
@@ -49,34 +45,15 @@ impl Frame {
         self.first & 0x0F
     }
 
-    pub fn encode(&self, mask: bool) -> Vec<u8> {
-        let mut out = vec![self.first];
-        let bit = if mask { 0x80 } else { 0 };
-        match self.payload.len() {
-            n @ 0..=125 => out.push(bit | u8::try_from(n).unwrap()),
-            n @ 126..=0xFFFF => {
-                out.push(bit | 0x7E);
-                out.extend(u16::try_from(n).unwrap().to_be_bytes());
-            }
-            n => {
-                out.push(bit | 0x7F);
-                out.extend((n as u64).to_be_bytes());
-            }
-        }
-        if mask {
-            out.extend(KEY);
-            out.extend(self.payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-        } else {
-            out.extend(&self.payload);
-        }
-        out
+    pub fn encode(&self, masked: bool) -> Vec<u8> {
+        frame::encode(self.first, masked.then_some(KEY), LengthForm::Minimal, &self.payload)
     }
 }
 
 /// One end of the session, on the far side of a leg.
 pub struct End {
     io: ReadHalf<DuplexStream>,
-    /// Shared with a writer in the background, where a test wants to read meanwhile.
+    /// Shared with a writer in the background, while a test reads.
     out: Arc<tokio::sync::Mutex<WriteHalf<DuplexStream>>>,
     masks: bool,
 }
@@ -106,7 +83,7 @@ impl End {
         tokio::spawn(async move { held.write_all(&bytes).await });
     }
 
-    /// Sends in the background, with a moment between two chunks in which each is read by itself.
+    /// Sends in the background, with a pause between two chunks, so that each is read by itself.
     pub fn send_chunks_soon(&mut self, chunks: Vec<Vec<u8>>) -> JoinHandle<()> {
         let out = Arc::clone(&self.out);
         tokio::spawn(async move {
@@ -127,23 +104,23 @@ impl End {
         self.out.lock().await.shutdown().await.expect("the relay is there");
     }
 
-    /// Reads and forgets what is there.
+    /// Reads and discards the bytes that are there.
     pub async fn drain_some(&mut self) {
         let mut some = vec![0; 256 * 1024];
         while let Ok(Ok(1..)) = timeout(Duration::from_millis(1), self.io.read(&mut some)).await {}
     }
 
-    /// The next frame, or `None` at the end of the stream.
+    /// Returns the next frame, or `None` at the end of the stream.
     pub async fn frame(&mut self) -> Option<Frame> {
         timeout(NEVER, self.read_frame()).await.expect("a frame or the end within an hour of paused time")
     }
 
-    /// The next frame; the stream must not end before.
+    /// Returns the next frame; the stream must not end before.
     pub async fn expect(&mut self) -> Frame {
         self.frame().await.expect("a frame, not the end of the stream")
     }
 
-    /// Up to `count` bytes, as many as are there within a second; none at the end of the stream.
+    /// Returns up to `count` bytes, as many as are there within a second; none at the end of the stream.
     pub async fn some(&mut self, count: usize) -> Vec<u8> {
         let mut all = Vec::new();
         let mut bytes = vec![0; count];
@@ -160,7 +137,7 @@ impl End {
         all
     }
 
-    /// Everything up to the end of the stream.
+    /// Returns everything up to the end of the stream.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         timeout(NEVER, self.io.read_to_end(&mut rest)).await.expect("the end within an hour").ok();
@@ -181,27 +158,13 @@ impl End {
     }
 
     async fn read_frame(&mut self) -> Option<Frame> {
-        let mut head = [0; 2];
-        self.io.read_exact(&mut head).await.ok()?;
-        let length = match head[1] & 0x7F {
-            126 => usize::from(self.io.read_u16().await.ok()?),
-            127 => usize::try_from(self.io.read_u64().await.ok()?).unwrap(),
-            short => usize::from(short),
-        };
-        let mut key = [0; 4];
-        let masked = head[1] & 0x80 != 0;
-        assert_eq!(masked, !self.masks, "clients mask, servers do not");
-        if masked {
-            self.io.read_exact(&mut key).await.ok()?;
-        }
-        let mut payload = vec![0; length];
-        self.io.read_exact(&mut payload).await.ok()?;
-        payload.iter_mut().zip(key.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        Some(Frame { first: head[0], payload })
+        let frame = frame::Frame::read(&mut self.io).await?;
+        assert_eq!(frame.mask.is_some(), !self.masks, "clients mask, servers do not");
+        Some(Frame { first: frame.first, payload: frame.payload })
     }
 }
 
-/// A leg in memory. What a kernel would know is told by the test.
+/// A leg in memory. The test sets what a kernel would report.
 pub struct TestLeg {
     io: DuplexStream,
     written: u64,
@@ -210,7 +173,7 @@ pub struct TestLeg {
     broken: Arc<Mutex<Option<io::ErrorKind>>>,
     partial: Arc<Mutex<Option<Partial>>>,
     fin_blocked: Arc<AtomicBool>,
-    /// How often FIN was tried in vain.
+    /// Failed attempts to send FIN.
     fins: u32,
 }
 
@@ -270,28 +233,28 @@ pub struct Rig {
     pub client: End,
     pub app: End,
     pub control: Arc<Control>,
-    /// What the client's kernel is said to have acknowledged.
+    /// The acknowledgements that the client's kernel reports.
     pub kernel: Arc<Mutex<Option<Delivery>>>,
     pub client_aborted: Arc<AtomicBool>,
-    /// What of the client cannot be read yet.
+    /// Bytes of the client that cannot be read yet.
     pub client_partial: Arc<Mutex<Option<Partial>>>,
-    /// What the next write to the client fails with.
+    /// The error of the next write to the client.
     pub client_broken: Arc<Mutex<Option<io::ErrorKind>>>,
-    /// What the next write to the app fails with.
+    /// The error of the next write to the app.
     pub app_broken: Arc<Mutex<Option<io::ErrorKind>>>,
-    /// Whether FIN to the client does not go out.
+    /// Set while FIN to the client is blocked.
     pub client_fin_blocked: Arc<AtomicBool>,
-    /// What the session holds.
+    /// The memory that the session holds.
     pub memory: Arc<Memory>,
     pub opened: Instant,
     session: JoinHandle<Ending>,
 }
 
-/// What a rig may be built with.
+/// The parameters of a rig.
 pub struct Plan {
     pub policy: Policy,
     pub limits: Limits,
-    /// Bytes that each leg's pipe takes before it blocks.
+    /// Returns the bytes that each leg's pipe takes before it blocks.
     pub pipe: usize,
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,
@@ -341,11 +304,11 @@ impl Rig {
         let control = Arc::new(Control::default());
         let memory = Arc::<Memory>::default();
         let opened = Instant::now();
-        let terms = Terms {
+        let terms = NegotiatedTerms {
             policy: Arc::new(plan.policy),
             limits: plan.limits,
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamPulse::new(opened.into_std())),
+            liveness: Arc::new(UpstreamLiveness::new(opened.into_std())),
             observer: plan.observer,
             id: Registry::new(0).next_id(),
             seed: 42,
@@ -374,7 +337,7 @@ impl Rig {
         }
     }
 
-    /// How the session ended.
+    /// Returns the end of the session.
     pub async fn ending(self) -> Ending {
         timeout(NEVER, self.session).await.expect("the session ends within an hour").expect("no panic")
     }

@@ -1,9 +1,10 @@
-//! The end of a session: what each leg is told, in which order, and how long it may take.
+//! The end of a session: the Close of each leg, the order of the steps, and their time limits.
 
 use std::time::Duration;
 
 use pulsegate::heartbeat::{CloseSpec, Delivery, Mode, OnMiss, Policy, UpstreamEnd};
-use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{EndReason, Initiator};
 use pulsegate::ws::Limits;
 
 use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT, aborted};
@@ -21,7 +22,7 @@ async fn s32_an_uploading_client_gets_the_close_while_its_bytes_are_drained() {
         rig.app.drain_some().await;
         tokio::time::sleep(SECOND).await;
     }
-    // The upload goes on after the Close is out; none of it is refused with a reset.
+    // The upload continues after the Close is out; none of it is refused with a reset.
     for part in parts.take(5) {
         rig.client.try_send(part).await.expect("drained, not reset");
     }
@@ -72,7 +73,7 @@ async fn s35_a_complete_message_reaches_the_app_before_the_end() {
     let message = Frame::new(TEXT, &[b'm'; 300]);
     rig.client.send(&message).await;
     rig.client.send(&message).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.app.expect().await, message);
     assert_eq!(rig.app.expect().await, message);
@@ -90,7 +91,7 @@ async fn s36_the_apps_close_is_relayed_intact_while_a_probe_is_out() {
     assert_eq!(rig.client.frame().await, None);
     assert_eq!(rig.app.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
     assert_eq!((ending.client_code, ending.upstream_code, &*ending.close_reason), (4001, 4001, "x"));
 }
 
@@ -114,7 +115,7 @@ async fn an_app_that_never_answers_a_close_does_not_hold_the_session() {
     assert_eq!(rig.app.expect().await.opcode(), CLOSE);
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
     assert!(ending.duration <= 23 * SECOND, "timeout and grace, not {:?}", ending.duration);
 }
 
@@ -137,7 +138,7 @@ async fn s38_what_arrives_after_the_miss_is_not_forwarded() {
     rig.client.send(&Frame::new(PONG, b"")).await;
     assert_eq!(rig.app.expect().await.opcode(), CLOSE);
     assert_eq!(rig.app.frame().await, None, "nothing behind the Close");
-    assert_eq!(rig.ending().await.reason, EndReason::HeartbeatTimeout, "no resurrection");
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::HeartbeatTimeout, "no resurrection");
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,14 +173,17 @@ async fn a_client_that_vanishes_ends_the_app_leg_with_a_bare_fin() {
     rig.app.fin().await;
     assert_eq!(rig.client.frame().await, None);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason, ending.client_code), (Initiator::Client, EndReason::ClientLost, 1006));
+    assert_eq!(
+        (ending.cause.initiator(), ending.cause.reason(), ending.client_code),
+        (Initiator::Client, EndReason::ClientLost, 1006)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn drain_tells_both_legs_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::Drain { code: 1012 });
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::Drain { code: 1012 });
+    rig.control.give(SessionOrder::ProbeUpstream);
     let close = Frame::close(1012, "service restart");
     assert_eq!(rig.client.expect().await, close);
     rig.client.send(&close).await;
@@ -190,7 +194,7 @@ async fn drain_tells_both_legs_1012() {
     rig.client.fin().await;
     rig.app.fin().await;
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Drain));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Drain));
     assert!(ending.duration < SECOND, "both answered: {:?}", ending.duration);
 }
 
@@ -201,7 +205,7 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
     rig.app.send(&Frame::new(PING, b"")).await;
     assert_eq!(rig.client.expect().await.opcode(), PING);
     tokio::time::sleep(19 * SECOND).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     let drained = rig.elapsed();
     let ending = rig.ending().await;
     let grace = ending.duration.saturating_sub(drained);
@@ -212,7 +216,7 @@ async fn a_deadline_within_the_grace_does_not_swallow_its_end() {
 async fn a_drain_tells_the_client_the_code_it_was_given_and_the_app_1012() {
     for (code, reason) in [(1001, "going away"), (1013, "try again later"), (4999, "service restart")] {
         let mut rig = Rig::new();
-        rig.control.give(Order::Drain { code });
+        rig.control.give(SessionOrder::Drain { code });
         assert_eq!(rig.client.expect().await, Frame::close(code, reason));
         assert_eq!(rig.app.expect().await, Frame::close(1012, "service restart"));
         let ending = rig.ending().await;
@@ -230,7 +234,7 @@ async fn a_drain_waits_for_the_frame_that_is_under_way_but_not_for_long() {
         rig.client.send_raw(&up[..400]).await;
         assert_eq!(rig.client.exactly(400).await, down[..400]);
         let ordered = rig.elapsed();
-        rig.control.give(Order::Drain { code: 1012 });
+        rig.control.give(SessionOrder::Drain { code: 1012 });
         tokio::time::sleep(SECOND).await;
         if ends {
             rig.app.send_raw(&down[400..]).await;
@@ -264,7 +268,7 @@ async fn a_session_that_is_old_enough_is_told_1012() {
     rig.app.send(&close).await;
     assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::MaxAge));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::MaxAge));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 1012));
 }
 
@@ -295,19 +299,19 @@ async fn a_drain_overtakes_the_end_by_age() {
     rig.app.send_raw(&down[..400]).await;
     assert_eq!(rig.client.exactly(400).await, down[..400]);
     rig.client.silent(200 * SECOND).await;
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     assert_eq!(rig.client.rest().await, b"", "age would have waited");
-    assert_eq!(rig.ending().await.reason, EndReason::Drain);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::Drain);
 }
 
-/// A message of the app's, and its encoding as it goes to the client.
+/// Returns a message of the app's, and its encoding as it goes to the client.
 fn message(size: usize) -> (Frame, Vec<u8>) {
     let frame = Frame::new(BINARY, &vec![7; size]);
     let encoded = frame.encode(false);
     (frame, encoded)
 }
 
-/// Reads what comes to the client slowly, 10 KB a second, until the stream ends.
+/// Reads the client's end slowly, 10 KB a second, until the stream ends.
 async fn read_slowly(rig: &mut Rig) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -335,7 +339,7 @@ async fn s53_all_that_the_app_sent_and_its_close_reach_a_slow_client() {
         let read = read_slowly(&mut rig).await;
         assert!(read == sent, "fin: {fin}: {} bytes of {}", read.len(), sent.len());
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+        assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
         assert_eq!((ending.client_code, ending.upstream_code), (1000, 1000));
         assert!(ending.duration >= 40 * SECOND, "{:?}", ending.duration);
     }
@@ -352,7 +356,7 @@ async fn s54_what_the_app_sent_before_it_ended_without_a_close_goes_before_the_1
     let read = read_slowly(&mut rig).await;
     assert!(read == sent, "{} bytes of {}", read.len(), sent.len());
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::UpstreamLost));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::UpstreamLost));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 1006));
 }
 
@@ -371,8 +375,8 @@ async fn s53_a_client_that_takes_nothing_holds_its_end_for_the_write_stall_and_i
 
 #[tokio::test(start_paused = true)]
 async fn s55_all_that_the_client_sent_reaches_an_app_that_was_busy() {
-    // Beside it a drain, an end by age, and (once the client's Close was read) an operator.
-    for order in [None, Some(Order::Drain { code: 1012 })] {
+    // At the same time a drain, an end by age, and (once the client's Close was read) an operator's order.
+    for order in [None, Some(SessionOrder::Drain { code: 1012 })] {
         let mut rig = Rig::with(Plan { pipe: 4096, ..Plan::default() });
         let message = Frame::new(BINARY, &[3; 10_000]);
         let mut sent: Vec<u8> = (0..100).flat_map(|_| message.encode(true)).collect();
@@ -393,7 +397,7 @@ async fn s55_all_that_the_client_sent_reaches_an_app_that_was_busy() {
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         let ending = rig.ending().await;
         assert_eq!(ending.upstream_code, 1000);
-        assert_eq!(ending.reason, if order.is_some() { EndReason::Drain } else { EndReason::Normal });
+        assert_eq!(ending.cause.reason(), if order.is_some() { EndReason::Drain } else { EndReason::Normal });
     }
 }
 
@@ -409,7 +413,7 @@ async fn s55_an_end_by_age_leaves_the_clients_own_close_to_the_app() {
     rig.app.send(&Frame::close(4001, "mine")).await;
     assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.client_code, ending.upstream_code), (EndReason::MaxAge, 1012, 4001));
+    assert_eq!((ending.cause.reason(), ending.client_code, ending.upstream_code), (EndReason::MaxAge, 1012, 4001));
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,7 +429,8 @@ async fn s59_bytes_that_are_thrown_away_do_not_keep_a_session_open() {
             assert_eq!(rig.app.expect().await, close);
         }
         let closed = rig.elapsed();
-        // Half a frame and more of it: nothing that would be relayed as a whole. To the closed peer it is not relayed.
+        // A frame that never ends, in single bytes, is not relayed as a whole. To the closed peer nothing of it is
+        // relayed.
         let noise = if app_closes { &mut rig.app } else { &mut rig.client };
         let mut sent = 0;
         while noise.try_send(b"x").await.is_ok() && sent < 200 {
@@ -449,7 +454,7 @@ async fn s66_what_the_app_sends_behind_the_clients_fin_arrives_however_late() {
     rig.app.send(&Frame::new(TEXT, b"answer")).await;
     assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"answer"));
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::ClientLost);
+    assert_eq!(ending.cause.reason(), EndReason::ClientLost);
     assert!(ending.duration <= 301 * SECOND, "max_deferral is absolute: {:?}", ending.duration);
 }
 
@@ -469,7 +474,7 @@ async fn s68_an_invalid_close_is_answered_and_fin_follows_at_once() {
         assert_eq!((rig.client.frame().await, rig.app.frame().await), (None, None));
         assert!(rig.elapsed() < SECOND / 10, "FIN at once, not after the grace: {:?}", rig.elapsed());
         let ending = rig.ending().await;
-        assert_eq!((ending.reason, ending.client_code), (EndReason::ProtocolError, code));
+        assert_eq!((ending.cause.reason(), ending.client_code), (EndReason::ProtocolError, code));
     }
 }
 
@@ -527,7 +532,7 @@ async fn s80_the_apps_leg_of_a_killed_session_ends_within_one_grace() {
     rig.app.send_raw_soon(down);
     tokio::time::sleep(SECOND).await;
     let ordered = rig.elapsed();
-    rig.control.give(Order::Close { code: 1008, reason: "closed by the operator".into() });
+    rig.control.give(SessionOrder::Close { code: 1008, reason: "closed by the operator".into() });
     assert_eq!(rig.app.expect().await, Frame::close(1008, "closed by the operator"));
     assert_eq!(rig.app.frame().await, None);
     let took = rig.elapsed() - ordered;
@@ -572,8 +577,8 @@ async fn s67_what_the_client_sent_before_a_write_to_it_failed_is_delivered() {
         } else {
             (EndReason::ClientLost, 1006, Some("connection closed while writing"))
         };
-        assert_eq!(ending.initiator, Initiator::Client);
-        assert_eq!((ending.reason, ending.client_code, ending.detail), expected);
+        assert_eq!(ending.cause.initiator(), Initiator::Client);
+        assert_eq!((ending.cause.reason(), ending.client_code, ending.cause.detail()), expected);
         assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
     }
 }
@@ -585,7 +590,7 @@ async fn a_write_that_the_kernel_gave_up_is_a_slow_reader_and_no_normal_end() {
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     assert_eq!(rig.app.expect().await, Frame::close(4408, "slow reader"));
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.client_code), (EndReason::SlowReader, 1006));
+    assert_eq!((ending.cause.reason(), ending.client_code), (EndReason::SlowReader, 1006));
 }
 
 #[tokio::test(start_paused = true)]
@@ -606,7 +611,7 @@ async fn a_peer_that_breaks_a_rule_while_the_session_ends_is_read_no_further() {
         assert_eq!(rig.app.expect().await, told);
         assert_eq!((rig.app.frame().await, rig.client.frame().await), (None, None));
         let ending = rig.ending().await;
-        assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::Normal));
+        assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::Normal));
     }
     let mut rig = Rig::new();
     rig.client.send(&Frame::close(1000, "bye")).await;
@@ -619,9 +624,9 @@ async fn a_peer_that_breaks_a_rule_while_the_session_ends_is_read_no_further() {
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
     for (order, told, reason) in [
-        (Order::Drain { code: 1012 }, Frame::close(1012, "service restart"), EndReason::Drain),
-        (Order::Close { code: 4000, reason: "moved".into() }, Frame::close(4000, "moved"), EndReason::Admin),
-        (Order::UpstreamUnresponsive, Frame::close(1012, "upstream unresponsive"), EndReason::UpstreamLost),
+        (SessionOrder::Drain { code: 1012 }, Frame::close(1012, "service restart"), EndReason::Drain),
+        (SessionOrder::Close { code: 4000, reason: "moved".into() }, Frame::close(4000, "moved"), EndReason::Admin),
+        (SessionOrder::UpstreamUnresponsive, Frame::close(1012, "upstream unresponsive"), EndReason::UpstreamLost),
     ] {
         let mut rig = Rig::new();
         rig.client.fin().await;
@@ -632,12 +637,12 @@ async fn a_session_whose_client_has_half_closed_can_still_be_ended() {
         assert_eq!(rig.client.expect().await, told);
         assert_eq!(rig.client.frame().await, None);
         let ending = rig.ending().await;
-        assert_eq!((ending.reason, ending.client_code), (reason, told_code(&told)));
+        assert_eq!((ending.cause.reason(), ending.client_code), (reason, told_code(&told)));
         assert!(ending.duration <= 5 * SECOND, "{:?}", ending.duration);
     }
 }
 
-/// The code of a Close.
+/// Returns the code of a Close.
 fn told_code(close: &Frame) -> u16 {
     u16::from_be_bytes([close.payload[0], close.payload[1]])
 }

@@ -1,10 +1,9 @@
-//! The end of sessions with a leg that takes nothing any more, although its peer has not ended.
+//! The end of sessions with a leg that takes no more bytes, although its peer has not ended.
 
+use pulsegate::session::{EndReason, Initiator};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use pulsegate::relay::{EndReason, Initiator};
 
 use crate::rig::{Frame, Rig, TEXT, aborted};
 
@@ -13,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const HALF: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_millis(22_100);
 
-/// A session whose app takes nothing since a write to it failed.
+/// Returns a session whose app takes nothing since a write to it failed.
 async fn unwritable_app() -> Rig {
     let mut rig = Rig::new();
     *rig.app_broken.lock().unwrap() = Some(io::ErrorKind::BrokenPipe);
@@ -27,14 +26,14 @@ async fn s59_a_close_to_an_app_that_takes_nothing_has_its_bound() {
     let mut rig = unwritable_app().await;
     let closed = rig.elapsed();
     rig.client.send(&Frame::close(1000, "bye")).await;
-    // What the app still sends arrives.
+    // Later messages of the app arrive.
     rig.app.send(&Frame::new(TEXT, b"news")).await;
     assert_eq!(rig.client.expect().await, Frame::new(TEXT, b"news"));
     assert_eq!(rig.client.frame().await, None, "FIN, for there is no answer");
     let took = rig.elapsed() - closed;
     assert!(took >= HALF && took <= BOUND, "{took:?}");
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Client, EndReason::Normal));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Client, EndReason::Normal));
     assert_eq!((ending.client_code, ending.upstream_code), (1000, 1006));
     assert!(ending.duration <= closed + BOUND, "{:?}", ending.duration);
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Delivery, Liveness, Policy};
-use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{EndReason, Initiator};
 use tokio::time::sleep;
 
 use crate::rig::{BINARY, Frame, PING, PONG, Plan, Rig, TEXT};
@@ -15,7 +16,7 @@ async fn s25_a_client_is_not_blamed_while_the_app_reads_nothing() {
     let mut rig = Rig::with(Plan { pipe: 1024, ..Plan::default() });
     let frame = Frame::new(BINARY, &[3; 3000]);
     rig.client.send_raw(&frame.encode(true)[..2800]).await;
-    // The app takes nothing for four minutes; the client can neither send nor be heard.
+    // The app takes nothing for four minutes; meanwhile nothing of the client is read.
     rig.client.silent(240 * SECOND).await;
     rig.client.send_raw_soon(frame.encode(true)[2800..].to_vec());
     assert_eq!(rig.app.expect().await, frame, "every byte arrives");
@@ -27,7 +28,7 @@ async fn an_app_that_takes_nothing_for_max_deferral_loses_the_session() {
     rig.client.send_raw(&Frame::new(BINARY, &[3; 3000]).encode(true)[..2500]).await;
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream unresponsive"));
     assert!(rig.elapsed() >= 300 * SECOND && rig.elapsed() < 302 * SECOND, "{:?}", rig.elapsed());
-    assert_eq!(rig.ending().await.reason, EndReason::UpstreamLost);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::UpstreamLost);
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +39,7 @@ async fn s22_a_client_that_takes_no_bytes_is_gone_within_write_stall() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(rig.app.frame().await.map(|close| close.payload[2..].to_vec()), Some(b"slow reader".to_vec()));
     assert!(rig.elapsed() <= 53 * SECOND, "write_stall and one look: {:?}", rig.elapsed());
-    assert_eq!(rig.ending().await.reason, EndReason::SlowReader);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::SlowReader);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +70,7 @@ async fn a_lost_app_gives_its_client_1012_at_once() {
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream lost"));
     assert_eq!(rig.elapsed(), lost);
     let ending = rig.ending().await;
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Upstream, EndReason::UpstreamLost));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Upstream, EndReason::UpstreamLost));
     assert_eq!((ending.client_code, ending.upstream_code), (1012, 1006));
 }
 
@@ -83,13 +84,13 @@ async fn the_apps_last_words_arrive_even_when_it_hangs_up_behind_them() {
     assert_eq!(rig.client.expect().await, Frame::close(1000, "done"));
     rig.client.send(&Frame::close(1000, "done")).await;
     assert_eq!(rig.client.frame().await, None);
-    assert_eq!(rig.ending().await.initiator, Initiator::Upstream);
+    assert_eq!(rig.ending().await.cause.initiator(), Initiator::Upstream);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_probe_of_the_app_is_masked_and_its_pong_stops_here() {
     let mut rig = Rig::new();
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     let probe = rig.app.expect().await;
     assert_eq!((probe.opcode(), probe.payload.len()), (PING, 8));
     rig.app.send(&Frame::new(PONG, &probe.payload)).await;
@@ -104,7 +105,7 @@ async fn a_probe_of_the_app_waits_for_the_end_of_the_clients_frame() {
     let encoded = frame.encode(true);
     rig.client.send_raw(&encoded[..50]).await;
     rig.app.exactly(50).await;
-    rig.control.give(Order::ProbeUpstream);
+    rig.control.give(SessionOrder::ProbeUpstream);
     tokio::time::sleep(SECOND).await;
     rig.client.send_raw(&encoded[50..]).await;
     assert_eq!(rig.app.exactly(encoded.len() - 50).await, encoded[50..]);
@@ -114,9 +115,9 @@ async fn a_probe_of_the_app_waits_for_the_end_of_the_clients_frame() {
 #[tokio::test(start_paused = true)]
 async fn an_unresponsive_app_loses_its_clients_with_1012() {
     let mut rig = Rig::new();
-    rig.control.give(Order::UpstreamUnresponsive);
+    rig.control.give(SessionOrder::UpstreamUnresponsive);
     assert_eq!(rig.client.expect().await, Frame::close(1012, "upstream unresponsive"));
-    assert_eq!(rig.ending().await.reason, EndReason::UpstreamLost);
+    assert_eq!(rig.ending().await.cause.reason(), EndReason::UpstreamLost);
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +125,7 @@ async fn a_client_that_answers_is_not_blamed_while_an_app_that_takes_nothing_mor
     let liveness = Liveness::PongOnly;
     let policy = Policy { interval: 8 * SECOND, timeout: 6 * SECOND, liveness, ..Policy::default() };
     let mut rig = Rig::with(Plan { policy, ..Plan::default() });
-    // The probe is under way when the write fails.
+    // The probe is in flight when the write fails.
     let ping = rig.client.expect().await;
     assert_eq!(ping.opcode(), PING);
     sleep(5 * SECOND).await;
@@ -138,5 +139,5 @@ async fn a_client_that_answers_is_not_blamed_while_an_app_that_takes_nothing_mor
     rig.client.send(&Frame::close(1012, "")).await;
     rig.client.fin().await;
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.heartbeat.missed), (EndReason::UpstreamLost, 0));
+    assert_eq!((ending.cause.reason(), ending.heartbeat.missed), (EndReason::UpstreamLost, 0));
 }

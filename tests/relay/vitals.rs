@@ -1,9 +1,10 @@
-//! What can be seen of a live session follows its life.
+//! The live statistics of a session follow its state.
 
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Awaited, Builtin, Policy, Role};
-use pulsegate::relay::{Control, EndReason, Order, Traffic, Vitals};
+use pulsegate::relay::{Control, SessionOrder};
+use pulsegate::session::{EndReason, LiveStats, Traffic};
 use tokio::time::{Instant, sleep};
 
 use crate::messages::{asked, text};
@@ -12,13 +13,13 @@ use crate::rig::{BINARY, CLOSE, Frame, PING, PONG, Plan, Rig, TEXT};
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// After the session has had its turn.
-async fn vitals(rig: &Rig) -> Vitals {
+/// Returns the statistics after the session has been polled.
+async fn vitals(rig: &Rig) -> LiveStats {
     sleep(MILLISECOND).await;
-    rig.control.vitals()
+    rig.control.live_stats()
 }
 
-/// How long before now.
+/// Returns the time since `instant`.
 fn ago(instant: std::time::Instant) -> Duration {
     Instant::now().into_std().saturating_duration_since(instant)
 }
@@ -30,7 +31,7 @@ async fn a_session_that_has_just_opened_has_its_first_probe_before_it_and_nothin
     let opened = rig.opened.into_std();
     let deadline = vitals.next_deadline.expect("a probe will be due");
     assert!(deadline > opened + 12 * SECOND && deadline <= opened + 25 * SECOND, "{:?}", deadline - opened);
-    let blank = Vitals {
+    let blank = LiveStats {
         from_client: Traffic::default(),
         from_upstream: Traffic::default(),
         held_to_app: 0,
@@ -70,7 +71,7 @@ async fn an_idle_session_is_shown_as_it_is_without_being_asked() {
     // It is answered after 41 ms, and the next one after 100 ms.
     for (round, rtt) in [(1, 41), (2, 100)] {
         let ping = if round == 1 { ping.clone() } else { rig.client.expect().await };
-        let waiting = rig.control.vitals();
+        let waiting = rig.control.live_stats();
         assert_eq!((waiting.pings, waiting.pongs, waiting.awaited), (round, round - 1, Awaited::Answer));
         let window =
             waiting.next_deadline.expect("the window ends").saturating_duration_since(Instant::now().into_std());
@@ -99,13 +100,13 @@ async fn traffic_is_counted_as_the_ending_counts_it() {
         assert_eq!(rig.app.expect().await, frame);
         rig.app.send(&frame).await;
         assert_eq!(rig.client.expect().await, frame);
-        let Vitals { from_client, from_upstream, .. } = vitals(&rig).await;
+        let LiveStats { from_client, from_upstream, .. } = vitals(&rig).await;
         assert_eq!(from_client.bytes - from_upstream.bytes, 4 * from_client.messages, "masks");
         shown.push(from_client.messages);
     }
     assert_eq!(shown, [1, 2, 3]);
     let control = std::sync::Arc::clone(&rig.control);
-    rig.control.give(Order::Drain { code: 1012 });
+    rig.control.give(SessionOrder::Drain { code: 1012 });
     let ending = rig.ending().await;
     assert_eq!(control.traffic(), (ending.from_client, ending.from_upstream));
     assert_eq!(ending.from_client.payload, 70_201);
@@ -166,10 +167,10 @@ async fn the_ending_says_how_long_the_client_had_been_silent() {
     assert_eq!(rig.client.expect().await.opcode(), PING);
     assert_eq!(rig.client.expect().await.opcode(), CLOSE);
     let (pong_ago, seen_ago) = (answered.elapsed(), spoke.elapsed());
-    // Its answer to the Close is no sign of life.
+    // The client's answer to the Close is no sign of life.
     rig.client.send(&Frame::close(1001, "")).await;
     let ending = rig.ending().await;
-    assert_eq!(ending.reason, EndReason::HeartbeatTimeout);
+    assert_eq!(ending.cause.reason(), EndReason::HeartbeatTimeout);
     let told = ending.last_pong_ago.expect("there was a pong");
     assert!(told.abs_diff(pong_ago) < 5 * MILLISECOND, "{told:?}, not {pong_ago:?}");
     assert!(ending.last_seen_ago.abs_diff(seen_ago) < 5 * MILLISECOND, "{:?}, not {seen_ago:?}", ending.last_seen_ago);
@@ -181,7 +182,7 @@ async fn a_client_that_never_answered_has_no_last_pong() {
     let mut rig = Rig::new();
     assert_eq!(rig.client.expect().await.opcode(), PING);
     let ending = rig.ending().await;
-    assert_eq!((ending.reason, ending.last_pong_ago), (EndReason::HeartbeatTimeout, None));
+    assert_eq!((ending.cause.reason(), ending.last_pong_ago), (EndReason::HeartbeatTimeout, None));
     assert!(ending.last_seen_ago >= 32 * SECOND, "since it opened: {:?}", ending.last_seen_ago);
 }
 
@@ -219,6 +220,6 @@ async fn a_client_that_has_to_speak_by_itself_is_expected_until_its_window_ends(
 
 #[test]
 fn what_a_session_shows_costs_it_little_memory() {
-    // With the reference counts beside it, still 224 bytes of the allocator's.
+    // With the reference counts, still 224 bytes in the allocator.
     assert!(size_of::<Control>() <= 208, "{}", size_of::<Control>());
 }

@@ -5,24 +5,25 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 
+use pulsegate_test_kit::client::{Tls, upgrade_head};
+use pulsegate_test_kit::fake_app::{AppSession, FakeApp};
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use crate::paper::{Section, section};
-use crate::support::client::{Tls, upgrade_head};
-use crate::support::deadline::soon;
-use crate::support::fake::{Fake, Session};
-use crate::support::pki::Pki;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::runbook::paper::{Section, section};
 
 /// The proxy, its app, and the folder.
 pub(crate) struct Scene {
     pub(crate) proxy: Proxy,
-    pub(crate) app: Fake,
+    pub(crate) app: FakeApp,
     /// Sessions as the app gets them.
-    pub(crate) sessions: mpsc::UnboundedReceiver<Session>,
+    pub(crate) sessions: mpsc::UnboundedReceiver<AppSession>,
     section: Section,
     folder: TempDir,
 }
@@ -32,9 +33,9 @@ impl Scene {
     pub(crate) async fn of(title: &str, more: impl FnOnce(Config) -> Config) -> Self {
         let section = section(title);
         let folder = TempDir::new().expect("make a temporary directory");
-        let (app, sessions) = Fake::sessions().await;
+        let (app, sessions) = FakeApp::sessions().await;
         let socket = folder.path().join("admin.sock");
-        let config = Config::to(&app.url).admin("health = \"127.0.0.1:0\"");
+        let config = Config::to(PULSEGATE, &app.url).admin("health = \"127.0.0.1:0\"");
         let config = more(config.admin(&format!("socket = {:?}", socket.display().to_string())));
         let pki = Pki::make(folder.path());
         let file = Self::file(folder.path());
@@ -66,7 +67,7 @@ impl Scene {
     /// Opens a WebSocket on `path` with these headers: both of its ends, as bytes.
     pub(crate) async fn session(&mut self, path: &str, headers: &str) -> (Tls, TcpStream) {
         let client = open(&self.proxy, self.proxy.tls().await, path, headers).await;
-        let (_, app) = soon("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
+        let (_, app) = wait_for("the session reaches the app", self.sessions.recv()).await.expect("the fake runs");
         (client, app)
     }
 
@@ -80,14 +81,14 @@ impl Scene {
 
     /// Runs `command` in a shell, and returns what it printed, errors included.
     pub(crate) async fn run(&self, command: &str) -> String {
-        let binary = Path::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let binary = Path::new(PULSEGATE);
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", binary.parent().expect("a folder").display());
         let health = self.proxy.logged("listening").swap_remove(0)["health"].as_str().expect("an address").to_owned();
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(format!("{{ {command}; }} 2>&1"));
         shell.env_clear().env("PATH", path).env("METRICS", format!("http://{health}/metrics"));
         shell.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let output = soon(command, shell.output()).await.expect("a shell");
+        let output = wait_for(command, shell.output()).await.expect("a shell");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{BINARY, FIN, Frame, PONG};
+use pulsegate_test_kit::pki::Pki;
+use pulsegate_test_kit::wait::wait_for;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use crate::paper::sections;
-use crate::scene::{Scene, open};
-use crate::support::deadline::soon;
-use crate::support::frames::{BINARY, FIN, Frame, PONG};
-use crate::support::pki::Pki;
+use crate::runbook::paper::sections;
+use crate::runbook::scene::{Scene, open};
 
 const EVERY_MINUTE: &str = "All clients drop every 60 s";
 const WAVES: &str = "1006 in waves";
@@ -74,9 +74,9 @@ async fn a_load_balancer_cuts_idle_connections() {
         let name = ServerName::try_from("localhost").expect("a valid name");
         let tcp = TcpStream::connect(balancer).await.expect("it listens");
         let tls = TlsConnector::from(scene.proxy.pki.client()).connect(name, tcp);
-        let tls = soon("the TLS handshake", tls).await.expect("trusted");
+        let tls = wait_for("the TLS handshake", tls).await.expect("trusted");
         let client = open(&scene.proxy, tls, "/chat", "").await;
-        let (_, mut app) = soon("the app", scene.sessions.recv()).await.expect("the fake runs");
+        let (_, mut app) = wait_for("the app", scene.sessions.recv()).await.expect("the fake runs");
         // The app ends what its client has left.
         sessions.push((client, tokio::spawn(async move { app.read_to_end(&mut Vec::new()).await })));
     }
@@ -95,7 +95,7 @@ async fn the_proxy_was_killed() {
     let scene = scene.killed_and_started().await;
     for (mut client, _) in clients {
         // No Close comes: that is 1006.
-        assert!(soon("the end", Frame::read_past_pings(&mut client)).await.is_none());
+        assert!(wait_for("the end", Frame::read_past_pings(&mut client)).await.is_none());
     }
     let shown = scene.plays().await;
     assert!(shown.contains("  up 0s  ") || shown.contains("s  serving"), "{shown}");
@@ -114,7 +114,7 @@ async fn one_client_does_not_answer() {
         let headers = "X-Forwarded-For: 203.0.113.7\r\nUser-Agent: app/2.1\r\n";
         let (mut client, app) = scene.session("/chat", headers).await;
         // It answers one ping, and is gone.
-        let ping = soon("a ping", Frame::read(&mut client)).await.expect("it is open");
+        let ping = wait_for("a ping", Frame::read(&mut client)).await.expect("it is open");
         client.write_all(&Frame::client(FIN | PONG, ping.payload).bytes()).await.expect("it is open");
         client.flush().await.expect("it is open");
         scene.proxy.ws_closes(round + 1).await;
@@ -132,7 +132,7 @@ async fn every_client_comes_at_once() {
             drop(scene.proxy.websocket("/echo").await);
         }
     };
-    let section = crate::paper::section(STORM);
+    let section = crate::runbook::paper::section(STORM);
     let shown = tokio::select! {
         shown = scene.run(&section.command) => shown,
         () = playing => unreachable!("it goes on for ever"),
@@ -156,7 +156,7 @@ async fn flood(scene: &Scene, mut app: TcpStream) -> TcpStream {
             }
         }
     };
-    soon("the client's way is full", full).await;
+    wait_for("the client's way is full", full).await;
     let held = async || {
         let json = scene.run("pulsegate conns --sort -held --limit 1 --format json").await;
         let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
@@ -203,7 +203,7 @@ async fn the_app_answers_nothing() {
         config.at(&url).upstream("interval = \"300ms\"\ntimeout = \"400ms\"\ngive_up = \"1m\"")
     })
     .await;
-    let line = |line: &crate::support::process::Line| line.json["message"] == "upstream.unresponsive";
+    let line = |line: &pulsegate_test_kit::process::OutputLine| line.json["message"] == "upstream.unresponsive";
     scene.proxy.line("the app is found unresponsive", line).await;
     let shown = scene.plays().await;
     assert!(shown.contains(&url) && shown.contains("no response within 400ms"), "{shown}");
@@ -217,12 +217,12 @@ async fn clients_do_not_trust_the_certificate() {
     for _ in 0..3 {
         let name = ServerName::try_from("localhost").expect("a valid name");
         let connector = TlsConnector::from(Arc::clone(&other.client()));
-        soon("a handshake", connector.connect(name, scene.proxy.tcp().await)).await.expect_err("not trusted");
+        wait_for("a handshake", connector.connect(name, scene.proxy.tcp().await)).await.expect_err("not trusted");
     }
     let mut plain = scene.proxy.tcp().await;
     plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
     let mut answer = Vec::new();
-    let _ = soon("an answer", plain.read_to_end(&mut answer)).await;
+    let _ = wait_for("an answer", plain.read_to_end(&mut answer)).await;
     let mut silent = scene.proxy.tcp().await;
     silent.shutdown().await.expect("shut down");
     let counted = async {
@@ -236,7 +236,7 @@ async fn clients_do_not_trust_the_certificate() {
             }
         }
     };
-    soon("every handshake is counted", counted).await;
+    wait_for("every handshake is counted", counted).await;
     let shown = scene.plays().await;
     assert!(!shown.contains("outcome=\"ok\""), "{shown}");
 }
@@ -263,7 +263,7 @@ async fn a_client_does_not_answer_its_close() {
     // One of them has its Close, and says nothing.
     let closing = async || scene.run("pulsegate conns").await.matches(" closing ").count();
     let begun = async { while closing().await == 0 {} };
-    soon("one of them is closing", begun).await;
+    wait_for("one of them is closing", begun).await;
     let shown = scene.plays().await;
     assert!(shown.contains(" closing "), "{shown}");
     drop(clients);

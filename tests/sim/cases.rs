@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Liveness, Policy};
-use pulsegate::relay::EndReason;
+use pulsegate::session::EndReason;
 
 use crate::plan::{Behaviour, EndKind, Event, Link, Plan, Reading, Talk, Trouble};
 use crate::proxy::Flaw;
@@ -17,8 +17,8 @@ fn s53_a_drain_waits_for_a_frame_that_a_slow_client_takes() {
     let client = Behaviour { reading: Reading::Slow { bytes_per_second: 4000 }, ..Behaviour::QUIET };
     let talk = Talk::Huge { at: 5 * SECOND, len: 100_000, chunk: 100_000, every: SECOND };
     let mut plan = Plan::single(policy, client, Behaviour { talk, ..Behaviour::QUIET });
-    // The rest of the frame takes 14 seconds from here on, and the drain has 17. 16 KiB at a time are read of it, which
-    // take longer than an unmoving frame is waited for.
+    // The rest of the frame takes 14 seconds from here on, and the drain has 17. It is read 16 KiB at a time, which
+    // takes longer than the wait for a frame without progress.
     plan.events.push((16 * SECOND, Event::Drain { window: Duration::ZERO }));
     let outcome = world::run(&plan, Flaw::None);
     assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
@@ -61,5 +61,5 @@ fn s03_a_client_that_is_lost_with_its_probe_is_not_spared_for_what_is_written_la
     let session = &outcome.proxy.sessions[&0];
     let given_up = session.given_up().expect("the client is given up");
     assert!(given_up < 23 * SECOND, "{given_up:?}, {:?}", session.client);
-    assert_eq!(session.endings()[0].1.reason, EndReason::HeartbeatTimeout, "{:?}", session.client);
+    assert_eq!(session.endings()[0].1.cause.reason(), EndReason::HeartbeatTimeout, "{:?}", session.client);
 }

@@ -1,11 +1,11 @@
-//! Worlds that are deliberately wrong: the judge finds each of them, and by the rule that it breaks.
+//! Worlds with a deliberate fault: the judge finds each of them, by the rule that it breaks.
 
 use crate::plan::Plan;
 use crate::proxy::Flaw;
 use crate::seeds::SESSIONS;
 use crate::world;
 
-/// Seeds that are tried for each.
+/// Seeds that are tried for each fault.
 const SEEDS: u64 = 12;
 
 /// Returns the rules that the first seeds break in a world with `flaw`, until `rule` is among them.

@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 §5.2), written for the ends and the judge of the simulation alone.
+//! WebSocket frames (RFC 6455 §5.2), written for the ends and the judge of the simulation alone: a judge that shares no
+//! code with the other tests. The decoder keeps only the beginning of a payload, because worlds are large.
 
 pub const CONTINUATION: u8 = 0x0;
 pub const TEXT: u8 = 0x1;
@@ -33,7 +34,7 @@ pub struct Decoder {
     /// Bytes of each payload that are kept.
     keep: usize,
     head: Vec<u8>,
-    /// The frame under way, and what of its payload is still to come.
+    /// The frame under way, its mask, and the bytes of its payload still to come.
     current: Option<(Frame, [u8; 4], u64)>,
 }
 
@@ -42,12 +43,12 @@ impl Decoder {
         Self { keep, head: Vec::new(), current: None }
     }
 
-    /// Whether a frame is under way.
+    /// Returns whether a frame is under way.
     pub fn is_inside(&self) -> bool {
         self.current.is_some() || !self.head.is_empty()
     }
 
-    /// Takes in `bytes`; calls `found` for each frame that ends in them.
+    /// Consumes `bytes`; calls `found` for each frame that ends in them.
     pub fn feed(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
         while !bytes.is_empty() || self.current.as_ref().is_some_and(|(.., left)| *left == 0) {
             let Some((frame, mask, left)) = &mut self.current else {

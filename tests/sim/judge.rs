@@ -1,5 +1,5 @@
-//! The judge of a simulated world. It keeps its own books: it reads the wire, the plan and what the ends saw, and takes
-//! from the product only what the product reports of itself, to compare the two.
+//! The judge of a simulated world. It keeps its own records: it reads the wire, the plan and the records of the ends,
+//! and takes from the product only what the product reports of itself, to compare the two.
 
 mod delivery;
 mod ends;
@@ -12,15 +12,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pulsegate::heartbeat::Policy;
-use pulsegate::relay::Order;
+use pulsegate::relay::SessionOrder;
 
 use crate::proxy::{Proxy, SessionRecord};
 
-/// What a bound is exceeded by before it counts: a few steps of the simulation.
+/// The excess over a bound that does not count: a few steps of the simulation.
 const SLACK: Duration = Duration::from_millis(300);
-/// What lies so close to an instant counts as being at it.
+/// The distance within which two instants count as the same.
 const MARGIN: Duration = Duration::from_millis(5);
-/// How long an operator's Close waits for the end of a frame.
+/// The time that an operator's Close waits for the end of a frame.
 const FRAME_WAIT: Duration = Duration::from_secs(2);
 
 /// A rule that was broken.
@@ -42,17 +42,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What was true of a session at the last step before its end.
+/// The state of a session at the last step before its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Snapshot {
-    /// Since when the client had acknowledged less than everything, and whether no more could be written to it.
+    /// The start of the client's unacknowledged bytes, and whether no more could be written to it.
     pub unacked_since: Option<Duration>,
     pub is_full: bool,
-    /// Since when the client was in the middle of a frame.
+    /// The start of the client's frame under way.
     pub inside_since: Option<Duration>,
-    /// Since when the proxy was in the middle of a frame to the client.
+    /// The start of the proxy's frame to the client under way.
     pub out_inside_since: Option<Duration>,
-    /// Until when the app took nothing more.
+    /// The end of the time in which the app took nothing.
     pub app_full_until: Option<Duration>,
 }
 
@@ -80,7 +80,7 @@ impl Judge {
         Self { proxy, snapshots: BTreeMap::new(), failures: Vec::new(), judged: BTreeMap::new() }
     }
 
-    /// Looks at the world at a quiet point between two steps.
+    /// Checks the world at a quiet point between two steps.
     pub fn step(&mut self, now: Duration) {
         let proxy = Rc::clone(&self.proxy);
         for record in proxy.sessions.values() {
@@ -109,7 +109,7 @@ impl Judge {
         self.report(now, None, failures);
     }
 
-    /// Looks at the world when everything is over; returns all rules that were broken.
+    /// Checks the world when everything is over; returns all rules that were broken.
     pub fn finish(mut self, now: Duration) -> Vec<Failure> {
         let proxy = Rc::clone(&self.proxy);
         for record in proxy.sessions.values() {
@@ -147,7 +147,7 @@ impl Judge {
     }
 }
 
-/// The policy that was in force on the session's route when it opened.
+/// Returns the policy that was in force on the session's route when it opened.
 fn policy_of<'a>(proxy: &'a Proxy, record: &SessionRecord) -> &'a Policy {
     let generations = &proxy.plan.generations;
     let reloads = record.reloads_before.get();
@@ -166,14 +166,14 @@ impl Case<'_> {
         }
     }
 
-    /// When the end of the session began, as far as the wire shows it.
+    /// Returns the time at which the end of the session began, as far as the wire shows it.
     fn end_began(&self) -> Option<Duration> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         [client.peer_end(), client.own_end(), app.peer_end(), app.own_end()].into_iter().flatten().min()
     }
 
-    /// When the session was first ordered to do something that `is_meant`.
-    fn ordered(&self, is_meant: impl Fn(&Order) -> bool) -> Option<Duration> {
+    /// Returns the time of the first order to the session that `is_meant`.
+    fn ordered(&self, is_meant: impl Fn(&SessionOrder) -> bool) -> Option<Duration> {
         self.record.orders.borrow().iter().find(|(_, order)| is_meant(order)).map(|(at, _)| *at)
     }
 
@@ -188,8 +188,8 @@ impl Case<'_> {
         }
     }
 
-    /// From when on nothing of the client is read, on an operator's order.
+    /// Returns the time of an operator's order from which on nothing of the client is read.
     fn plays_dead_from(&self) -> Option<Duration> {
-        self.ordered(|order| matches!(order, Order::PlayDead))
+        self.ordered(|order| matches!(order, SessionOrder::PlayDead))
     }
 }

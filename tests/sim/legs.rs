@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pulsegate::relay::{Delivery, Leg, Partial};
-use pulsegate::tls::client::{Client, Trust};
+use pulsegate::tls::client::{TlsClient, Trust};
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::transport::{Stream, now};
 use crate::wire::LegWire;
 
-/// What a leg's bytes go through.
+/// The transport of a leg's bytes.
 enum Channel {
     Plain(Stream),
     Tls(Box<TlsStream<Stream>>),
@@ -60,7 +60,7 @@ impl SimLeg {
         }
     }
 
-    /// Notes what has left the socket and cannot be read yet.
+    /// Records the bytes that have left the socket and cannot be read yet.
     fn note_partial(&mut self, is_readable: bool) {
         let taken = self.socket().taken();
         if is_readable || taken == self.decrypted {
@@ -164,12 +164,12 @@ impl Drop for SimLeg {
 #[derive(Clone)]
 pub struct Tls {
     pub acceptor: TlsAcceptor,
-    pub client: Client,
+    pub client: TlsClient,
 }
 
 impl Tls {
-    /// A fresh certificate for the proxy, and clients that accept any. The signatures of its key all have one length, so
-    /// that the same seed has the same segments.
+    /// Creates a certificate for the proxy, and clients that accept any. The signatures of its key all have one length,
+    /// so that the same seed has the same segments.
     pub fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
         let names = vec!["proxy".to_owned()];
@@ -183,7 +183,7 @@ impl Tls {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("the key is the certificate's");
-        let client = Client::new(&Trust::Anyone, None).expect("no files are read");
+        let client = TlsClient::new(&Trust::AnyCertificate, None).expect("no files are read");
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), client }
     }
 }

@@ -1,6 +1,6 @@
 //! The relay on a simulated network: partitions, held links and long round trips, in simulated time.
 //!
-//! The scenarios of this file have three hosts: a client and an app that speak WebSocket through tungstenite, and the
+//! The scenarios of this file have three hosts: a client and an app that use WebSocket through tungstenite, and the
 //! proxy's relay between them. The seeded worlds of `seeds` have many, their own frames, and a judge.
 
 mod cases;
@@ -26,9 +26,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use pulsegate::heartbeat::{Policy, UpstreamPulse};
+use pulsegate::heartbeat::{Policy, UpstreamLiveness};
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, EndReason, Ending, Initiator, Leg, Legs, Order, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Leg, Legs, NegotiatedTerms, SessionOrder, Unobserved};
+use pulsegate::session::{EndReason, Ending, Initiator};
 use pulsegate::ws::Limits;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
@@ -43,7 +44,7 @@ const PORT: u16 = 9000;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A leg on the simulated network; there is no kernel to ask.
+/// A leg on the simulated network, without the counters of a kernel.
 struct SimLeg(TcpStream);
 
 impl Leg for SimLeg {}
@@ -68,7 +69,7 @@ impl AsyncWrite for SimLeg {
     }
 }
 
-/// What is told of a run.
+/// The record of a run.
 #[derive(Clone, Default)]
 struct Story {
     ending: Arc<Mutex<Option<Ending>>>,
@@ -76,7 +77,7 @@ struct Story {
     control: Arc<Control>,
 }
 
-/// When a stream ended, and with which Close.
+/// The time at which a stream ended, and its Close.
 type Heard = (Duration, Option<CloseFrame>);
 
 impl Story {
@@ -93,7 +94,7 @@ impl Story {
     }
 }
 
-/// A simulation with the app and the proxy in it; the client is the test's.
+/// Returns a simulation with the app and the proxy in it; the test adds the client.
 fn simulation(policy: Policy, latency: Duration) -> (Sim<'static>, Story) {
     let mut sim = Builder::new()
         .rng_seed(1)
@@ -138,11 +139,11 @@ async fn proxy(policy: Policy, story: Story) -> turmoil::Result {
         upstream: SimLeg(upstream),
         upstream_early: Bytes::new(),
     };
-    let terms = Terms {
+    let terms = NegotiatedTerms {
         policy: Arc::new(policy),
         limits: Limits::default(),
         memory: Arc::default(),
-        pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+        liveness: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
         observer: Arc::new(Unobserved),
         id: Registry::new(0).next_id(),
         seed: 3,
@@ -158,7 +159,7 @@ async fn connect() -> Socket {
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
-/// Reads, and so answers pings, for `time`; what ends the stream is returned.
+/// Reads, and so answers pings, for `time`; returns what ends the stream.
 async fn listen(socket: &mut Socket, time: Duration) -> Option<Result<Message, Error>> {
     let until = Instant::now() + time;
     loop {
@@ -186,7 +187,7 @@ fn s03_a_client_behind_a_cut_cable_is_gone_within_the_bound() {
     let close = close.expect("a Close");
     assert_eq!((u16::from(close.code), close.reason.as_str()), (4408, "heartbeat timeout"));
     assert!(after > 60 * SECOND && after <= 60 * SECOND + 46 * SECOND, "{after:?}");
-    assert_eq!(story.ending().reason, EndReason::HeartbeatTimeout);
+    assert_eq!(story.ending().cause.reason(), EndReason::HeartbeatTimeout);
 }
 
 #[test]
@@ -224,7 +225,7 @@ fn s26_an_uploader_whose_downlink_is_blackholed_is_found() {
         Ok(())
     });
     sim.run().unwrap();
-    assert_eq!(story.ending().reason, EndReason::SlowReader);
+    assert_eq!(story.ending().cause.reason(), EndReason::SlowReader);
     let (after, close) = story.app_heard();
     // The busy probe, its window, and `write_stall` from then on; without it the uploads would count for ever.
     assert!(after <= (10 + 30 + 20 + 45 + 6) * SECOND, "{after:?}");
@@ -251,7 +252,7 @@ fn a_drain_reaches_the_client_over_a_slow_link() {
     sim.client("client", async move {
         let mut socket = connect().await;
         assert!(listen(&mut socket, 40 * SECOND).await.is_none());
-        control.give(Order::Drain { code: 1012 });
+        control.give(SessionOrder::Drain { code: 1012 });
         match listen(&mut socket, 5 * SECOND).await {
             Some(Ok(Message::Close(Some(close)))) => assert_eq!(u16::from(close.code), 1012),
             other => panic!("expected Close 1012, saw {other:?}"),
@@ -263,5 +264,5 @@ fn a_drain_reaches_the_client_over_a_slow_link() {
     });
     sim.run().unwrap();
     let ending = story.ending();
-    assert_eq!((ending.initiator, ending.reason), (Initiator::Proxy, EndReason::Drain));
+    assert_eq!((ending.cause.initiator(), ending.cause.reason()), (Initiator::Proxy, EndReason::Drain));
 }

@@ -1,4 +1,4 @@
-//! A client or an app: it sends what its plan says, checks what it gets, and keeps a record of both.
+//! A client or an app: it sends as planned, checks what it receives, and keeps a record of both.
 
 mod message;
 mod outbox;
@@ -17,9 +17,9 @@ use crate::transport::{Breaker, now};
 pub use message::Message;
 use outbox::Outbox;
 
-/// How long a client whose closing handshake is through waits for the end of the stream.
+/// The time that a client waits for the end of the stream after its closing handshake.
 const END_WAIT: Duration = Duration::from_secs(5);
-/// How long an end that has sent its Close reads on.
+/// The time that an end reads on after it has sent its Close.
 const CLOSE_WAIT: Duration = Duration::from_secs(60);
 /// The longest message that is echoed.
 const ECHO_MAX: usize = 64 * 1024;
@@ -37,7 +37,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The first byte of its messages.
+    /// Returns the first byte of its messages.
     pub fn tag(self) -> u8 {
         match self {
             Self::Client => b'C',
@@ -53,7 +53,7 @@ impl Side {
     }
 }
 
-/// What an end sent and got.
+/// The record of what an end sent and received.
 #[derive(Debug, Default)]
 pub struct PeerRecord {
     /// Messages that were queued, and that arrived whole.
@@ -61,24 +61,24 @@ pub struct PeerRecord {
     pub received: u32,
     /// The Close that it sent, and how many messages before it.
     pub close_sent: Option<(Duration, u16, u32)>,
-    /// Whether that was its own, not the answer to one.
+    /// Set where that was its own, not the answer to one.
     pub began_close: bool,
     pub close_received: Option<(Duration, u16)>,
     /// The stream ended, or broke.
     pub eof: Option<Duration>,
     pub broke: Option<Duration>,
-    /// What must never arrive.
+    /// Descriptions of what must never arrive.
     pub faults: Vec<String>,
     pub pings: u32,
     pub pongs: u32,
 }
 
-/// What the heartbeat of its route asks of a client.
+/// The heartbeat that a route requires of its clients.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beats {
     /// The client answers the text `ping`.
     pub answers_text: bool,
-    /// The client sends the text `ping` this often.
+    /// The period at which the client sends the text `ping`.
     pub every: Option<Duration>,
 }
 
@@ -92,7 +92,7 @@ struct Peer {
     breaker: Breaker,
     /// Own pings without an answer.
     pinged: RefCell<VecDeque<u32>>,
-    /// How often each ping of the other end has arrived.
+    /// The number of arrivals of each ping of the other end.
     pings_seen: RefCell<BTreeMap<Vec<u8>, u32>>,
 }
 
@@ -127,7 +127,7 @@ pub async fn run(
         script.abort();
     }
     peer.outbox.finish();
-    // What is queued goes out, if the other end still takes it.
+    // Queued bytes go out, if the other end still takes them.
     if tokio::time::timeout(END_WAIT, &mut writing).await.is_err() {
         writing.abort();
     }
@@ -170,7 +170,7 @@ impl Peer {
         }
     }
 
-    /// Until when it reads.
+    /// Returns the time until which it reads.
     fn deadline(&self) -> Option<Duration> {
         let record = self.record.borrow();
         let sent = record.close_sent?.0;
@@ -227,7 +227,7 @@ impl Peer {
             let mut seen = self.pings_seen.borrow_mut();
             let times = seen.entry(payload.to_vec()).or_default();
             *times += 1;
-            // One that a later answer passed by is sent once more.
+            // A ping that a later answer overtook is sent once more.
             let most = if self.side == Side::Client { 2 } else { 1 };
             if *times > most {
                 self.fault(format!("the ping {payload:?} came {times} times"));

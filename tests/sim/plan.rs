@@ -1,4 +1,4 @@
-//! What happens in one simulated world: all of it follows from the seed.
+//! The events of one simulated world, all of which follow from the seed.
 
 mod draw;
 mod policies;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pulsegate::heartbeat::Policy;
 
-/// What an end sends of its own.
+/// The messages that an end sends of its own.
 #[derive(Clone, Copy, Debug)]
 pub enum Talk {
     Nothing,
@@ -32,14 +32,14 @@ pub enum Talk {
     },
 }
 
-/// How an end reads.
+/// The reading of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     Prompt,
     Slow { bytes_per_second: usize },
 }
 
-/// How an end ends its session.
+/// The end of a session by one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndKind {
     Close(u16),
@@ -49,16 +49,16 @@ pub enum EndKind {
     Reset,
 }
 
-/// What an end does.
+/// The behaviour of an end.
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
     pub talk: Talk,
     pub reading: Reading,
-    /// Bytes a second that its link takes of it.
+    /// Bytes a second that its link carries from it.
     pub uplink: Option<usize>,
-    /// Its process is stopped and goes on; its host acknowledges what comes.
+    /// The time in which its process is stopped; its host acknowledges what arrives.
     pub stopped: Option<(Duration, Duration)>,
-    /// From when on it answers no ping and sends no heartbeat.
+    /// The time from which on it answers no ping and sends no heartbeat.
     pub mute_from: Option<Duration>,
     pub pings: Option<Duration>,
     pub echoes: bool,
@@ -88,11 +88,11 @@ pub enum Link {
     App,
 }
 
-/// What happens to a link or its host for a time.
+/// A fault of a link or its host for a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
     Partition,
-    /// Nothing of the proxy's arrives.
+    /// Nothing from the proxy arrives.
     Downlink,
     /// Nothing arrives at the proxy.
     Uplink,
@@ -105,7 +105,7 @@ pub enum Trouble {
     Crash,
 }
 
-/// What happens at one moment.
+/// An event of one moment.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     Trouble {
@@ -113,7 +113,7 @@ pub enum Event {
         trouble: Trouble,
         lasts: Duration,
     },
-    /// The next sessions have the next generation of policies.
+    /// Later sessions get the next generation of policies.
     Reload,
     Drain {
         window: Duration,
@@ -132,16 +132,16 @@ pub enum Event {
     Stop {
         lasts: Duration,
     },
-    /// The app is given up: its clients are sent away.
+    /// The app is given up: its clients are closed.
     GiveUp,
 }
 
-/// All that happens in one world.
+/// All events of one world.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
     pub tls: bool,
-    /// Of every link that has no other.
+    /// The latency of every link without its own.
     pub latency: (Duration, Duration),
     pub receive: usize,
     pub send: usize,
@@ -150,7 +150,7 @@ pub struct Plan {
     pub generations: Vec<Vec<Policy>>,
     pub sessions: Vec<SessionPlan>,
     pub events: Vec<(Duration, Event)>,
-    /// When all sessions are closed that are left.
+    /// The time at which the remaining sessions are closed.
     pub length: Duration,
 }
 
@@ -169,7 +169,7 @@ impl Behaviour {
 }
 
 impl Plan {
-    /// One session from the first second on, under `policy`, and nothing else.
+    /// Returns a plan of one session from the first second on, under `policy`, and nothing else.
     pub fn single(policy: Policy, client: Behaviour, app: Behaviour) -> Self {
         let session = SessionPlan {
             number: 0,
@@ -195,7 +195,7 @@ impl Plan {
         }
     }
 
-    /// The route's policy for a session that opens at `at`.
+    /// Returns the route's policy for a session that opens at `at`.
     pub fn policy(&self, route: usize, at: Duration) -> &Policy {
         let is_reload = |event: &&(Duration, Event)| matches!(event.1, Event::Reload) && event.0 <= at;
         let generation = self.events.iter().filter(is_reload).count();
@@ -215,13 +215,13 @@ impl Plan {
         })
     }
 
-    /// How long the proxy's process is stopped in all.
+    /// Returns the total time for which the proxy's process is stopped.
     pub fn stopped(&self) -> Duration {
         let lasts = |event: &Event| if let Event::Stop { lasts } = event { *lasts } else { Duration::ZERO };
         self.events.iter().map(|(_, event)| lasts(event)).sum()
     }
 
-    /// The longest time that an end of a session may take.
+    /// Returns the longest time that an end of a session may take.
     pub fn longest_end(&self) -> Duration {
         let policies = self.generations.iter().flatten();
         policies.map(|policy| policy.max_deferral + 2 * policy.close_grace).max().unwrap_or_default()
@@ -229,7 +229,7 @@ impl Plan {
 }
 
 impl Trouble {
-    /// How long retransmissions may take after trouble that lasted for `lasts`.
+    /// Returns the time that retransmissions may take after trouble that lasted for `lasts`.
     fn aftermath(self, lasts: Duration) -> Duration {
         match self {
             Self::Latency(latency) => 3 * latency,

@@ -1,5 +1,5 @@
-//! The proxy's process, which can be stopped and continued as by SIGSTOP and SIGCONT. Its kernel goes on meanwhile: it
-//! takes in and acknowledges what arrives.
+//! The proxy's process, which can be stopped and continued as by SIGSTOP and SIGCONT. Its kernel continues meanwhile:
+//! it receives and acknowledges what arrives.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -17,7 +17,8 @@ use crate::transport::now;
 pub struct Process {
     /// The stops so far: their beginnings and ends, in order.
     stops: RefCell<Vec<(Duration, Duration)>>,
-    /// Whether a task runs for the first time after a stop. Timers fire first then: no stream is known to be readable.
+    /// Set while a task runs for the first time after a stop. Timers fire first then: no stream is known to be
+    /// readable.
     is_unaware: Rc<Cell<bool>>,
 }
 
@@ -32,12 +33,12 @@ impl Process {
         Rc::clone(&self.is_unaware)
     }
 
-    /// Returns when a stop ends that lasts at `at`, or `at` itself.
+    /// Returns the end of the stop that lasts at `at`, or `at` itself.
     pub fn awake(&self, at: Duration) -> Duration {
         self.stops.borrow().iter().fold(at, |at, (from, until)| if (*from..*until).contains(&at) { *until } else { at })
     }
 
-    /// Returns for how long the process was stopped between two instants.
+    /// Returns the total length of the stops between two instants.
     pub fn stopped_between(&self, from: Duration, to: Duration) -> Duration {
         let stops = self.stops.borrow();
         let covered = |(begin, end): &(Duration, Duration)| (*end).min(to).saturating_sub((*begin).max(from));
@@ -54,7 +55,7 @@ impl Process {
 pub struct Task<F> {
     process: Rc<Process>,
     work: Pin<Box<F>>,
-    /// When it last ran.
+    /// The time of its last run.
     ran: Duration,
     /// The end of the stop.
     alarm: Option<Pin<Box<Sleep>>>,

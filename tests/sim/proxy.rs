@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::config::{Route, Target, Upstream};
-use pulsegate::drain::{self, Outcome, Shutdown};
-use pulsegate::heartbeat::{Picked, Policy, UpstreamPulse};
-use pulsegate::registry::{ConnId, Entry, Opening, Registry};
-use pulsegate::relay::{self, Abort, Control, Ending, Legs, Memory, Observer, Order, Terms};
+use pulsegate::config::{Route, UpstreamSettings, UpstreamTarget};
+use pulsegate::drain::{self, Shutdown, WorkOutcome};
+use pulsegate::heartbeat::{Policy, Selected, UpstreamLiveness};
+use pulsegate::registry::{Registry, RegistryEntry, SessionEntry};
+use pulsegate::relay::{self, Control, Legs, Memory, NegotiatedTerms, Observer, SessionOrder};
+use pulsegate::session::{Abort, ClientAddress, ConnId, Ending, RequestFacts, SessionFacts};
 use pulsegate::suspension;
-use pulsegate::telemetry::lines::{Asked, Client, Session};
 use pulsegate::ws::Limits;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -25,7 +25,7 @@ use crate::process::Process;
 use crate::transport::{Stack, Stream, Tuning, now};
 use crate::wire::LegWire;
 
-/// What is deliberately wrong with a world, to show that the judge finds it.
+/// A deliberate fault of a world, to show that the judge finds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flaw {
     #[default]
@@ -40,31 +40,31 @@ pub enum Flaw {
     /// No end is reported, or each of them twice.
     Unreported,
     ReportedTwice,
-    /// A byte of each client's is changed.
+    /// A byte of each client is changed.
     Corrupt,
     /// The reports have another code.
     WrongCode,
 }
 
-/// Everything that is known of one session: both wires, both ends, and what the proxy reported.
+/// The record of one session: both wires, both ends, and the proxy's reports.
 pub struct SessionRecord {
     pub number: usize,
     pub client: Rc<RefCell<LegWire>>,
     pub app: Rc<RefCell<LegWire>>,
     pub client_end: Rc<RefCell<PeerRecord>>,
     pub app_end: Rc<RefCell<PeerRecord>>,
-    /// When the relay began, and when it returned.
+    /// The times at which the relay began, and at which it returned.
     pub opened: Cell<Option<Duration>>,
     pub returned: Cell<Option<Duration>>,
-    /// How many reloads there had been then.
+    /// The number of reloads before that.
     pub reloads_before: Cell<usize>,
     pub id: Cell<Option<ConnId>>,
     pub control: RefCell<Option<Arc<Control>>>,
     pub endings: Arc<Mutex<Vec<(Duration, Ending)>>>,
-    /// When the proxy gave the client up.
+    /// The time at which the proxy gave the client up.
     pub given_up: Arc<Mutex<Option<Duration>>>,
-    /// What was ordered from outside, and when.
-    pub orders: RefCell<Vec<(Duration, Order)>>,
+    /// The orders from outside, and their times.
+    pub orders: RefCell<Vec<(Duration, SessionOrder)>>,
 }
 
 impl SessionRecord {
@@ -94,13 +94,13 @@ impl SessionRecord {
         *self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the relay is at work.
+    /// Returns whether the relay is running.
     pub fn is_running(&self) -> bool {
         self.opened.get().is_some() && self.returned.get().is_none()
     }
 
     /// Gives `order` to the session, if it is running.
-    pub fn order(&self, at: Duration, order: Order) {
+    pub fn order(&self, at: Duration, order: SessionOrder) {
         if let Some(control) = self.control.borrow().as_ref().filter(|_| self.is_running()) {
             self.orders.borrow_mut().push((at, order.clone()));
             control.give(order);
@@ -116,16 +116,16 @@ pub struct Proxy {
     pub memory: Arc<Memory>,
     pub shutdown: Shutdown,
     pub sessions: BTreeMap<usize, Rc<SessionRecord>>,
-    /// When the drain began, and when it was out of time.
+    /// The times at which the drain began, and at which it ran out of time.
     pub drained: Cell<Option<Duration>>,
     pub cut: Cell<Option<Duration>>,
     /// The generation in force.
     pub generation: Cell<usize>,
-    /// How many reloads the world has ordered.
+    /// The number of reloads that the world has ordered.
     pub reloads: Cell<usize>,
     pub tls: Option<Tls>,
     pub process: Rc<Process>,
-    /// Entries that are never given back: for tests of the judge.
+    /// Entries that are never released: for tests of the judge.
     kept: RefCell<Vec<Arc<Watched>>>,
 }
 
@@ -152,7 +152,7 @@ impl Proxy {
         }
     }
 
-    /// The time that a drain gives an answer.
+    /// Returns the time that a drain allows for an answer.
     pub fn grace(&self) -> Duration {
         self.plan.generations.iter().flatten().map(|policy| policy.close_grace).max().unwrap_or_default()
     }
@@ -180,20 +180,20 @@ pub async fn run(proxy: Rc<Proxy>, tuning: Tuning) -> turmoil::Result {
     let stack = Stack::start(tuning, Rc::new(Cell::new(true))).await?;
     stack.hide_readiness_while(proxy.process.unaware());
     let process = Rc::clone(&proxy.process);
-    process.task(suspension::watched(accept(proxy, stack))).await
+    process.task(suspension::with_pause_record(accept(proxy, stack))).await
 }
 
 /// Accepts clients and spawns their sessions.
 async fn accept(proxy: Rc<Proxy>, stack: Rc<Stack>) -> turmoil::Result {
     let process = Rc::clone(&proxy.process);
-    let pulse = Arc::new(UpstreamPulse::new(Instant::now().into_std()));
+    let liveness = Arc::new(UpstreamLiveness::new(Instant::now().into_std()));
     let tracker = TaskTracker::new();
     let draining = proxy.shutdown.draining().clone();
     tokio::task::spawn_local(process.task(supervise(Rc::clone(&proxy), tracker.clone())));
     loop {
         let (id, stream) = stack.accept().await;
         if !draining.is_cancelled() {
-            let session = serve(Rc::clone(&proxy), Rc::clone(&stack), Arc::clone(&pulse), id, stream);
+            let session = serve(Rc::clone(&proxy), Rc::clone(&stack), Arc::clone(&liveness), id, stream);
             tracker.spawn_local(process.task(session));
         }
     }
@@ -207,15 +207,15 @@ async fn supervise(proxy: Rc<Proxy>, tracker: TaskTracker) {
         tracker.wait().await;
     };
     let outcome = drain::supervise(&proxy.shutdown, &proxy.registry, work).await;
-    if outcome == Outcome::OutOfTime {
+    if outcome == WorkOutcome::OutOfTime {
         proxy.cut.set(Some(now()));
         for session in proxy.registry.all() {
-            session.give(Order::Abort(Abort::Drain));
+            session.give(SessionOrder::Abort(Abort::Drain));
         }
     }
 }
 
-async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id: u32, mut stream: Stream) {
+async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, liveness: Arc<UpstreamLiveness>, id: u32, mut stream: Stream) {
     let number = (id / 2) as usize;
     let record = Rc::clone(&proxy.sessions[&number]);
     let plan = proxy.plan.session(number);
@@ -235,7 +235,7 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     let control = Arc::new(Control::default());
     let conn = proxy.registry.next_id();
     let facts = Arc::new(facts(conn, &policy));
-    let opening = Opening { facts, control: Arc::clone(&control), pulse: Arc::clone(&pulse) };
+    let opening = SessionEntry { facts, control: Arc::clone(&control), liveness: Arc::clone(&liveness) };
     let observer = Arc::new(Watched {
         entry: proxy.registry.open(opening),
         flaw: proxy.flaw,
@@ -250,18 +250,18 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     record.id.set(Some(conn));
     *record.control.borrow_mut() = Some(Arc::clone(&control));
     let legs = Legs { client, client_early: Bytes::new(), upstream, upstream_early: Bytes::new() };
-    let terms = Terms {
+    let terms = NegotiatedTerms {
         policy,
         limits: Limits::default(),
         memory: Arc::clone(&proxy.memory),
-        pulse,
+        liveness,
         observer,
         id: conn,
         seed: proxy.plan.seed ^ u64::from(id) << 32,
         max_age: plan.max_age,
     };
     if proxy.flaw == Flaw::Lingers {
-        // The session's orders and times go nowhere.
+        // Neither the session's legs nor its orders and times are used.
         let _held = (legs, terms);
         return std::future::pending().await;
     }
@@ -269,13 +269,13 @@ async fn serve(proxy: Rc<Proxy>, stack: Rc<Stack>, pulse: Arc<UpstreamPulse>, id
     record.returned.set(Some(now()));
 }
 
-fn facts(id: ConnId, policy: &Arc<Policy>) -> Session {
-    let route = Route::to(Arc::new(Upstream::at(Target::Unix("/app.sock".into()))));
-    Session {
+fn facts(id: ConnId, policy: &Arc<Policy>) -> SessionFacts {
+    let route = Route::to(Arc::new(UpstreamSettings::at(UpstreamTarget::Unix("/app.sock".into()))));
+    SessionFacts {
         id,
         config_generation: 1,
-        asked: Asked {
-            client: Client::Peer(([192, 0, 2, 1], 40_000).into()),
+        request: RequestFacts {
+            client: ClientAddress::Peer(([192, 0, 2, 1], 40_000).into()),
             server_name: None,
             protocol: "h1",
             http_version: "1.1",
@@ -289,15 +289,15 @@ fn facts(id: ConnId, policy: &Arc<Policy>) -> Session {
         tls_version: None,
         tls_group: None,
         subprotocol: None,
-        heartbeat: Picked { policy: Arc::clone(policy), why: None, degraded: None },
+        heartbeat: Selected { policy: Arc::clone(policy), why: None, degraded: None },
         extensions_refused: false,
     }
 }
 
-/// Enters a session's end in the registry and in the judge's record.
+/// An observer that enters a session's end in the registry and in the judge's record.
 #[derive(Debug)]
 struct Watched {
-    entry: Entry,
+    entry: RegistryEntry,
     flaw: Flaw,
     endings: Arc<Mutex<Vec<(Duration, Ending)>>>,
     given_up: Arc<Mutex<Option<Duration>>>,

@@ -56,7 +56,7 @@ fn run(kind: &str, sessions: usize, seeds: std::ops::Range<u64>) -> Vec<u64> {
     failing
 }
 
-/// Prints a failing seed; the first of a run is made as small as it becomes.
+/// Prints a failing seed; the first of a run is shrunk as far as possible.
 fn report(kind: &str, plan: &Plan, outcome: &Outcome, shrinks: bool) {
     let env = if kind == "crowds" { "SIM_SEEDS=0 SIM_CROWDS=1" } else { "SIM_CROWDS=0 SIM_SEEDS=1" };
     println!("\nseed {} fails:", plan.seed);

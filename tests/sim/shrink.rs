@@ -8,10 +8,10 @@ use crate::world::{self, Outcome};
 
 /// Worlds that are tried at most.
 const TRIES: usize = 60;
-/// How long a search may go on: the world of a crowd takes a minute of its own.
+/// The time limit of a search: the world of a crowd takes a minute by itself.
 const TIME: Duration = Duration::from_secs(60);
 
-/// The smallest plan that was found to break a rule that `outcome` broke.
+/// Returns the smallest plan found that breaks a rule that `outcome` broke.
 pub fn smallest(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
     let Some(rule) = outcome.failures.first().map(|failure| failure.rule) else {
         return (plan.clone(), world::run(plan, Flaw::None));
@@ -30,7 +30,7 @@ pub fn smallest(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
         }
         fails
     };
-    // The session that failed alone is the best guess.
+    // The session that failed is the best guess, by itself.
     if let Some(number) = outcome.failures.first().and_then(|failure| failure.session) {
         let mut alone = plan.clone();
         alone.sessions.retain(|session| session.number == number);

@@ -1,7 +1,7 @@
 //! A small TCP over the datagrams of the simulated network: windows, acknowledgements, retransmission, FIN and RST.
 //!
-//! The streams of the simulated network lose for good what a partition swallows, and no write on them ever blocks. Here a
-//! repaired link goes on, a slow reader holds its peer up, and what the peer has acknowledged can be asked.
+//! The streams of the simulated network lose for good what a partition drops, and no write on them ever blocks. Here a
+//! repaired link resumes, a slow reader holds its peer up, and the acknowledged bytes can be queried.
 
 mod connection;
 mod segment;
@@ -25,25 +25,25 @@ use segment::{Kind, Segment};
 pub use stream::{Breaker, Stream};
 
 const PORT: u16 = 9000;
-/// How long a connection may take to open.
+/// The time limit for the opening of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The network stack of one host.
 pub struct Stack {
     socket: UdpSocket,
     tuning: Tuning,
-    /// Whether the host has power: without, it sends nothing, not even for streams that are dropped.
+    /// Set while the host has power: without, it sends nothing, not even for streams that are dropped.
     power: Rc<Cell<bool>>,
     connections: RefCell<BTreeMap<u32, Rc<RefCell<Connection>>>>,
     known: RefCell<BTreeSet<u32>>,
     accepted: RefCell<VecDeque<u32>>,
     acceptor: RefCell<Option<Waker>>,
     rearmed: Notify,
-    /// Whether the process that reads its streams does not know yet which are readable.
+    /// Set while the process that reads its streams has no readiness information yet.
     is_unaware: RefCell<Rc<Cell<bool>>>,
 }
 
-/// The time of the simulation, in which every record is kept.
+/// Returns the time of the simulation, in which every record is kept.
 pub fn now() -> Duration {
     turmoil::sim_elapsed().unwrap_or_default()
 }
@@ -121,7 +121,7 @@ impl Stack {
         connection
     }
 
-    /// Sends what a connection has to send, and notices a timer that it has set.
+    /// Sends everything that a connection has to send, and registers its timer.
     fn flush(&self, connection: &RefCell<Connection>) {
         let mut connection = connection.borrow_mut();
         let (peer, outbox) = (connection.peer, std::mem::take(&mut connection.outbox));

@@ -1,4 +1,4 @@
-//! What passed at the proxy's end of one connection, as the simulated network and the proxy's own calls show it.
+//! The traffic at the proxy's end of one connection, as the simulated network and the proxy's own calls show it.
 
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Marks {
 /// The record of one connection at the proxy's end.
 #[derive(Debug)]
 pub struct LegWire {
-    /// Whether bytes on the wire are encrypted: then frames are recorded where the proxy reads them.
+    /// Set where bytes on the wire are encrypted: then frames are recorded where the proxy reads them.
     pub is_encrypted: bool,
     /// Bytes of the peer arrived.
     pub bytes: Marks,
@@ -57,7 +57,7 @@ pub struct LegWire {
     pub data: Marks,
     pub beats: Marks,
     inbound: Decoder,
-    /// Since when a frame of the peer is under way.
+    /// The start of the peer's frame under way.
     pub inside_since: Option<Duration>,
     pub close_in: Option<(Duration, u16)>,
     pub fin_in: Option<Duration>,
@@ -66,13 +66,13 @@ pub struct LegWire {
     pub acks: Marks,
     pub slow_acks: Marks,
     pub unacked: usize,
-    /// Since when there have been unacknowledged bytes.
+    /// The start of the unacknowledged bytes.
     pub unacked_since: Option<Duration>,
-    /// Since when the send buffer has been full, and when it last was.
+    /// The start of the time with a full send buffer, and its last full instant.
     pub full_since: Option<Duration>,
     pub full_last: Option<Duration>,
     outbound: Decoder,
-    /// When the proxy last wrote, and since when it has been in the middle of a frame.
+    /// The time of the proxy's last write, and the start of its frame under way.
     pub wrote_last: Option<Duration>,
     pub out_inside_since: Option<Duration>,
     pub out_inside_last: Option<Duration>,
@@ -80,7 +80,7 @@ pub struct LegWire {
     pub close_out: Option<(Duration, u16)>,
     /// Frames that the proxy wrote behind its Close.
     pub after_close: usize,
-    /// The proxy ended its direction, and let the connection go.
+    /// The times at which the proxy ended its direction, and at which it released the connection.
     pub fin_out: Option<Duration>,
     pub gone: Option<Duration>,
     pub was_aborted: bool,
@@ -118,7 +118,7 @@ impl LegWire {
         }
     }
 
-    /// Bytes of the peer arrived in order.
+    /// Records bytes of the peer that arrived in order.
     pub fn arrived(&mut self, now: Duration, bytes: &[u8]) {
         self.bytes.add(now);
         if !self.is_encrypted {
@@ -126,7 +126,7 @@ impl LegWire {
         }
     }
 
-    /// Bytes of the peer's stream, decrypted.
+    /// Records bytes of the peer's stream, decrypted.
     pub fn read(&mut self, now: Duration, bytes: &[u8]) {
         let Self { inbound, frames, pongs, data, beats, close_in, .. } = self;
         let mut ended = false;
@@ -190,7 +190,7 @@ impl LegWire {
         }
     }
 
-    /// The proxy wrote `bytes` of its stream, before any encryption.
+    /// Records `bytes` that the proxy wrote to its stream, before any encryption.
     pub fn sent(&mut self, now: Duration, bytes: &[u8]) {
         self.wrote_last = Some(now);
         let Self { outbound, close_out, after_close, .. } = self;
@@ -220,17 +220,17 @@ impl LegWire {
         self.was_aborted |= was_aborted;
     }
 
-    /// The instant until which the send buffer was full, if it ever was: `now` while it is.
+    /// Returns the instant until which the send buffer was full, if it ever was: `now` while it is.
     pub fn full_until(&self, now: Duration) -> Option<Duration> {
         if self.full_since.is_some() { Some(now) } else { self.full_last }
     }
 
-    /// The first sign of an end that came from the peer.
+    /// Returns the first sign of an end that came from the peer.
     pub fn peer_end(&self) -> Option<Duration> {
         [self.close_in.map(|(at, _)| at), self.fin_in, self.reset_in].into_iter().flatten().min()
     }
 
-    /// The first sign of an end that came from the proxy.
+    /// Returns the first sign of an end that came from the proxy.
     pub fn own_end(&self) -> Option<Duration> {
         [self.close_out.map(|(at, _)| at), self.fin_out, self.gone].into_iter().flatten().min()
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use pulsegate::drain;
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::{Abort, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::Abort;
 use turmoil::{Builder, Sim};
 
 use crate::judge::{Failure, Judge};
@@ -19,24 +20,24 @@ use crate::transport::{Stack, Tuning, now};
 
 /// One step of the simulation.
 const TICK: Duration = Duration::from_millis(50);
-/// How long the ends have for what the proxy left in the network.
+/// The time that the ends have for the bytes that the proxy left in the network.
 const SETTLE: Duration = Duration::from_secs(12);
 
 /// The window of the drain that ends a world. Without one, sessions are closed in the order of their addresses in
 /// memory, which differ from run to run.
 const LAST_WINDOW: Duration = Duration::from_secs(1);
 
-/// How a world ended.
+/// The outcome of a world.
 pub struct Outcome {
     pub failures: Vec<Failure>,
-    /// Everything that is known of every session, to compare two runs.
+    /// The records of every session, to compare two runs.
     pub records: BTreeMap<usize, String>,
     pub opened: usize,
     pub proxy: Rc<Proxy>,
     pub simulated: Duration,
 }
 
-/// What happens at a moment: an event begins, or a trouble ends.
+/// An event that begins, or a trouble that ends.
 #[derive(Clone, Copy)]
 enum Moment {
     Begin(Event),
@@ -117,7 +118,7 @@ impl World {
         Self { plan, proxy, sim, power, moments }
     }
 
-    /// Lets everything happen that is due.
+    /// Carries out everything that is due.
     fn act(&mut self) {
         let now = self.sim.elapsed();
         while self.moments.first().is_some_and(|(at, _)| *at <= now) {
@@ -148,13 +149,13 @@ impl World {
                     self.proxy.shutdown.drain();
                 }
             }
-            Event::Kill { session, code } => order(session, Order::Close { code, reason: "killed".into() }),
-            Event::Abort { session } => order(session, Order::Abort(Abort::Operator)),
-            Event::PlayDead { session } => order(session, Order::PlayDead),
+            Event::Kill { session, code } => order(session, SessionOrder::Close { code, reason: "killed".into() }),
+            Event::Abort { session } => order(session, SessionOrder::Abort(Abort::Operator)),
+            Event::PlayDead { session } => order(session, SessionOrder::PlayDead),
             Event::Stop { lasts } => self.proxy.process.stop(now, lasts),
             Event::GiveUp => {
                 for record in self.proxy.sessions.values() {
-                    record.order(now, Order::UpstreamUnresponsive);
+                    record.order(now, SessionOrder::UpstreamUnresponsive);
                 }
             }
         }
@@ -191,7 +192,7 @@ impl World {
         }
     }
 
-    /// Whether the drain is over and no session is left.
+    /// Returns whether the drain is over and no session is left.
     fn is_over(&self) -> bool {
         self.moments.is_empty()
             && self.proxy.registry.is_empty()
@@ -226,7 +227,7 @@ fn host_of(link: Link) -> String {
     }
 }
 
-/// Runs the clients of one host whose time has not come when it starts.
+/// Runs the clients of one host that are still to start when the host does.
 async fn clients(proxy: Rc<Proxy>, tuning: Tuning, power: Rc<Cell<bool>>, host: usize) -> turmoil::Result {
     let stack = Stack::start(tuning, power).await?;
     let plan = Rc::clone(&proxy.plan);
@@ -256,7 +257,7 @@ async fn client(proxy: Rc<Proxy>, stack: Rc<Stack>, session: SessionPlan) {
         }
         Some(tls) => match tls.client.handshake("proxy", stream).await {
             Ok(stream) => {
-                // The handshake is not what is slow.
+                // The rate applies after the handshake.
                 if let Some(rate) = rate {
                     stream.get_ref().0.set_rate(rate);
                 }

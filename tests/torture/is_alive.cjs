@@ -1,5 +1,5 @@
-// A WebSocket server with the isAlive timer of the documentation of ws: each period a client that has not answered the last Ping
-// is terminated. Arguments: the port, and the period in milliseconds (half the bound).
+// A WebSocket server with the isAlive timer of the documentation of ws: each period it terminates every client that has
+// not answered the last Ping. Arguments: the port, and the period in milliseconds (half the bound).
 const { WebSocketServer } = require('ws');
 
 const [port, period] = process.argv.slice(2).map(Number);

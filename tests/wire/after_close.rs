@@ -1,12 +1,12 @@
-//! A session of which one side has sent its Close ends in bounded time, whatever keeps coming.
+//! A session of which one side has sent its Close ends in bounded time, even if bytes keep arriving.
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
-use crate::peer::{MUTE, Peer};
-use crate::rig::{GRACE, QUIET, Rig, SLACK, millis, secs, together, variant};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::rig::{GRACE, QUIET, Rig, SLACK, millis, secs, together, variant};
 
 /// Sends `frame` every 300 ms until the connection ends.
 async fn keeps_sending(peer: &Peer, frame: &[u8]) {
@@ -16,7 +16,7 @@ async fn keeps_sending(peer: &Peer, frame: &[u8]) {
     }
 }
 
-/// The session ends within `bound` of `start`, on both legs, and its line has these words.
+/// Asserts that the session ends within `bound` of `start`, on both legs, with these values in its line.
 async fn ends(rig: &Rig, path: &str, start: Instant, bound: Duration, initiator: &str, code: u16) {
     let line = rig.ended(path, secs(13)).await;
     let took = line.at.saturating_duration_since(start);
@@ -24,7 +24,7 @@ async fn ends(rig: &Rig, path: &str, start: Instant, bound: Duration, initiator:
     rig.logs(path, initiator, "normal", code, code).await;
 }
 
-/// timeout for the peer's half, and `close_grace` behind it.
+/// A `timeout` for the peer's half, and `close_grace` after it.
 const ORDERLY: Duration = Duration::from_secs(1).saturating_add(GRACE);
 
 async fn client_closes(path: &'static str, goes_on: bool) {
@@ -58,7 +58,8 @@ async fn app_closes_and_goes_on() {
     assert!(seen.messages().is_empty(), "something follows the Close: {seen:?}");
 }
 
-/// Messages that are delivered in the other direction do not renew the bound for ever: `max_deferral` is absolute.
+/// Asserts that messages that are delivered in the other direction do not renew the bound for ever: `max_deferral` is
+/// absolute.
 async fn other_side_goes_on(closer: Role) {
     let rig = Rig::start(&format!("{QUIET}\nmax_deferral = \"4s\"\nwrite_stall = \"3s\"")).await;
     let path = format!("/other-goes-on-{closer:?}");

@@ -1,12 +1,12 @@
-//! Answer mode: the client asks, the proxy answers and swallows.
+//! Answer mode: the client sends the probes, the proxy answers and swallows them.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{CLOSE, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{CLOSE, Role};
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
 const ANSWER: &str = "mode = \"answer\"\nprofile = { send = \"pong\", expect = \"ping\" }\nwindow = \"60s\"";
 
@@ -14,7 +14,7 @@ async fn answering() -> Rig {
     Rig::start(&format!("{QUIET}\n{ANSWER}")).await
 }
 
-/// Sends `count` beats at once, and again after each `pause`; every one has its answer.
+/// Sends `count` probes at once, and again after each `pause`; every one gets its answer.
 async fn answered(name: &'static str, bursts: usize, count: usize, pause: Duration, blocked: bool) {
     let rig = answering().await;
     let (client, app) = rig.narrow_pair("/burst").await;
@@ -22,7 +22,7 @@ async fn answered(name: &'static str, bursts: usize, count: usize, pause: Durati
         client.pace(Pace::Stopped);
         let message = Role::App.binary(100_000);
         let mut sent = 0;
-        // The way down is full once a send of the app makes no progress.
+        // The downlink is full once a send of the app makes no progress.
         while timeout(secs(1), app.try_send(&message)).await.is_ok() {
             sent += 1;
             assert!(sent < 1000, "100 MB were taken for a client that reads nothing");
@@ -64,7 +64,7 @@ async fn s79_beats_before_a_close_are_answered_before_it() {
     let texts = ["ping", "x", "ping"].map(|text| Role::Client.text(text)).concat();
     client.close_after(&texts, 1000, "bye").await;
     let seen = client.ended(secs(5)).await;
-    let order: Vec<_> = seen.frames.iter().map(|(frame, _)| (frame.opcode == CLOSE, frame.payload.clone())).collect();
+    let order: Vec<_> = seen.frames.iter().map(|(frame, _)| (frame.opcode() == CLOSE, frame.payload.clone())).collect();
     let pong = (false, b"pong".to_vec());
     let close = (true, [&1000_u16.to_be_bytes()[..], b"bye"].concat());
     assert_eq!(order, [pong.clone(), pong, close], "the client received {seen:?}");

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pulsegate_test_kit::wait::wait_for;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::peer::{Pace, Peer};
-use crate::socket::NARROW;
-use crate::support::deadline::soon;
+use crate::wire::peer::{Pace, Peer};
+use crate::wire::socket::NARROW;
 
 /// A listening app.
 pub(crate) struct App {
@@ -28,7 +28,7 @@ struct Sessions {
 }
 
 impl App {
-    /// Listens; a `narrow` app has a small receive buffer and does not read before it is told to.
+    /// Starts the app; a `narrow` app has a small receive buffer and reads nothing until the test sets its pace.
     pub(crate) fn start(narrow: bool) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if narrow {
@@ -47,7 +47,7 @@ impl App {
         Self { address, sessions, accepting }
     }
 
-    /// The app's endpoint of the session with this path.
+    /// Returns the app's endpoint of the session with this path.
     pub(crate) async fn session(&self, path: &str) -> Peer {
         let search = async {
             loop {
@@ -59,7 +59,7 @@ impl App {
                 changed.await;
             }
         };
-        soon(&format!("the app gets the session {path}"), search).await
+        wait_for(&format!("the app gets the session {path}"), search).await
     }
 }
 

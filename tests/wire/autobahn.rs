@@ -1,20 +1,22 @@
-//! Cases of the Autobahn test suite as raw bytes, against an echo server of the package `ws`: what the client gets
-//! through the proxy is what it gets directly, and as promptly.
+//! Cases of the Autobahn test suite as raw bytes, against an echo server of the package `ws`: the client receives the
+//! same through the proxy as directly, and as promptly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, LengthForm, PING, Role, TEXT};
+use pulsegate_test_kit::node::project;
+use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::turn::busy_turn;
 use tokio::process::Command;
 
-use crate::frames::{BINARY, CLOSE, Length, PING, Role, TEXT};
-use crate::peer::{Connect, MUTE, Peer};
-use crate::record::Record;
-use crate::rig::{secs, together, variant};
-use crate::support::node::project;
-use crate::support::process::Process;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::wire::peer::{Connect, MUTE, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{secs, together, variant};
 
-/// A FIN comes within this time, and not after `close_grace`.
+/// A FIN arrives within this time, and not after `close_grace`.
 const PROMPT: Duration = Duration::from_secs(1);
 
 /// The echo server, and a proxy in front of it.
@@ -24,7 +26,7 @@ struct Echo {
     proxy: Proxy,
 }
 
-/// A case: its number, and what the client sends, one write for each element.
+/// A case: its number, and the bytes that the client sends, one write for each element.
 struct Case {
     number: String,
     writes: Vec<Vec<u8>>,
@@ -40,12 +42,12 @@ impl Echo {
         let port: u16 = listening.text.trim_start_matches("listening ").parse().expect("a port");
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
         let heartbeat = "[heartbeat]\ninterval = \"60s\"\ntimeout = \"5s\"\nclose_grace = \"4s\"";
-        let config = Config::to(&format!("http://{address}"));
+        let config = Config::to(PULSEGATE, &format!("http://{address}"));
         let config = config.listen("workers = 1").upstream("interval = \"off\"").with(heartbeat);
         Arc::new(Self { _server: server, address, proxy: Proxy::start(config).await })
     }
 
-    /// What a client that sends `case` gets, and how long after its last write the end came.
+    /// Returns what a client that sends `case` receives, and the time from its last write to the end.
     async fn run(&self, case: &Case, direct: bool) -> (Record, Duration) {
         let tls = (!direct).then(|| self.proxy.pki.client());
         let address = if direct { self.address } else { self.proxy.address };
@@ -64,13 +66,13 @@ impl Echo {
     }
 }
 
-/// Data frames and codes: reasons are each implementation's own.
+/// Returns data frames and codes: reasons differ between implementations.
 fn outcome(record: &Record) -> Vec<(u8, Vec<u8>)> {
     let frames = record.frames.iter().map(|(frame, _)| frame);
     let payload = |opcode, payload: &[u8]| {
         if opcode == CLOSE { payload[..payload.len().min(2)].to_vec() } else { payload.to_vec() }
     };
-    frames.map(|frame| (frame.opcode, payload(frame.opcode, &frame.payload))).collect()
+    frames.map(|frame| (frame.opcode(), payload(frame.opcode(), &frame.payload))).collect()
 }
 
 async fn like_direct(echo: Arc<Echo>, case: Case) {
@@ -91,23 +93,24 @@ async fn all(cases: Vec<Case>) {
     together(cases.into_iter().map(run).collect()).await;
 }
 
-/// All frames in one write.
+/// Returns a case with all frames in one write.
 fn at_once(number: impl Into<String>, frames: impl AsRef<[Vec<u8>]>) -> Case {
     Case { number: number.into(), writes: vec![frames.as_ref().concat()] }
 }
 
-/// One write for each frame.
+/// Returns a case with one write for each frame.
 fn frame_by_frame(number: impl Into<String>, frames: Vec<Vec<u8>>) -> Case {
     Case { number: number.into(), writes: frames }
 }
 
-/// A frame with RSV bits.
+/// Returns a frame with RSV bits.
 fn reserved(rsv: u8, opcode: u8, payload: &[u8]) -> Vec<u8> {
-    Role::Client.raw(0x80 | rsv << 4 | opcode, Length::Minimal, payload)
+    Role::Client.raw(0x80 | rsv << 4 | opcode, LengthForm::Minimal, payload)
 }
 
 #[tokio::test]
 async fn s68_cases_7_3_to_7_9_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let close = |number: &str, payload: &[u8]| at_once(number, vec![Role::Client.frame(CLOSE, payload)]);
     let with_code = |code: u16, reason: &[u8]| [&code.to_be_bytes()[..], reason].concat();
     let mut cases = vec![
@@ -132,6 +135,7 @@ async fn s68_cases_7_3_to_7_9_end_as_they_do_directly() {
 
 #[tokio::test]
 async fn s69_cases_3_and_4_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let (text, ping) = (Role::Client.text("Hello, world!"), Role::Client.frame(PING, b""));
     let octets = |frames: &[Vec<u8>]| frames.concat().iter().map(|octet| vec![*octet]).collect();
     let three_four = [text.clone(), reserved(4, TEXT, b"Hello, world!"), ping.clone()];
@@ -157,10 +161,11 @@ async fn s69_cases_3_and_4_end_as_they_do_directly() {
 
 #[tokio::test]
 async fn s69_cases_5_end_as_they_do_directly() {
+    let _turn = busy_turn().await;
     let text =
-        |fin: bool, text: &str| Role::Client.raw(if fin { 0x81 } else { 0x01 }, Length::Minimal, text.as_bytes());
+        |fin: bool, text: &str| Role::Client.raw(if fin { 0x81 } else { 0x01 }, LengthForm::Minimal, text.as_bytes());
     let more =
-        |fin: bool, text: &str| Role::Client.raw(if fin { 0x80 } else { 0x00 }, Length::Minimal, text.as_bytes());
+        |fin: bool, text: &str| Role::Client.raw(if fin { 0x80 } else { 0x00 }, LengthForm::Minimal, text.as_bytes());
     let whole = [text(false, "fragment1"), more(true, "fragment2")];
     let nothing = |fin: bool| vec![more(fin, "non-continuation payload"), text(true, "Hello, world!")];
     all(vec![

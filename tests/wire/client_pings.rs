@@ -2,13 +2,13 @@
 
 use std::fs;
 
+use pulsegate_test_kit::frame::{PING, PONG, Role};
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{PING, PONG, Role};
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
-/// What stands in front of the answers.
+/// The bytes in front of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Backlog {
     /// The proxy has read a part of a frame of the app.
@@ -29,16 +29,16 @@ async fn s62_answers_that_are_held_are_at_most_the_newest() {
     .await;
 }
 
-/// The client sends 80 Pings behind a backlog; few Pongs come of it, the newest among them.
+/// Sends 80 Pings from the client behind a backlog; few Pongs result, the newest among them.
 async fn newest_only(backlog: Backlog, pace: Pace) {
     let rig = Rig::start(&format!("{QUIET}\nclient_ping = \"answer\"\nwrite_stall = \"2m\"")).await;
     let (client, app) = rig.narrow_pair("/pings").await;
     client.pace(Pace::Stopped);
     match backlog {
-        // The way down is full once a send of the app makes no progress.
+        // The downlink is full once a send of the app makes no progress.
         Backlog::PartOfAFrame => while timeout(secs(1), app.try_send(&Role::App.binary(100_000))).await.is_ok() {},
         Backlog::WholeFrames => {
-            // The kernels hold more than this; what is left is sent in small frames.
+            // The kernels hold more than this; the rest is sent in small frames.
             app.send(&Role::App.binary(100_000).repeat(25)).await;
             let mut unread = 0;
             while unread < 5 {
@@ -59,13 +59,13 @@ async fn newest_only(backlog: Backlog, pace: Pace) {
     let seen =
         client.wait("the Pong for the newest Ping", secs(20), |record| record.payloads(PONG).contains(&&*newest)).await;
     let pongs = seen.payloads(PONG).len();
-    // One may have been in front of the buffer that was full, and one may leave whenever a part of it has gone.
+    // One may have been in front of the full buffer, and one may leave whenever a part of the buffer has been sent.
     let limit = if pace == Pace::Stopped { 3 } else { 6 };
     assert!(pongs <= limit, "{backlog:?}, {pace:?}, {taken} bytes taken: {pongs} Pongs for 80 Pings: {seen:?}");
     assert!(!rig.has_ended("/pings"), "{:?}", rig.proxy.logged("ws.close"));
 }
 
-/// The bytes that lie unread in the proxy's socket to the app at `port` (`rx_queue` of proc(5)).
+/// Returns the bytes that wait unread in the proxy's socket to the app at `port` (`rx_queue` of proc(5)).
 fn unread_by_the_proxy(port: u16) -> u64 {
     let table = fs::read_to_string("/proc/net/tcp").expect("the table of sockets is readable");
     let remote = format!(":{port:04X}");

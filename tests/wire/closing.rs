@@ -2,23 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, CLOSE, Role};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, CLOSE, Role};
-use crate::peer::{CONFORMING, Habits, MUTE};
-use crate::rig::{Rig, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, Habits, MUTE};
+use crate::wire::rig::{Rig, millis, secs, together, variant};
 
-/// A `close_grace` that is told from "at once".
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
+/// A `close_grace` that can be distinguished from "at once".
+const LONG_GRACE: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"4s\"";
 
-/// What "at once" may take on a busy machine.
+/// The time that "at once" may take on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Echoes a Close and leaves its direction open.
 const OPEN_ENDED: Habits = Habits { finishes: false, ..CONFORMING };
 
 async fn ends_at_once(path: &'static str, closer: Role) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair(path).await;
     client.habits(OPEN_ENDED);
     app.habits(OPEN_ENDED);
@@ -46,20 +46,20 @@ async fn s68_both_legs_get_their_fin_as_soon_as_both_closes_are_written() {
     .await;
 }
 
-/// A client whose upload stands behind the violation, or behind its Close, still reads the Close and no reset.
+/// Asserts that a client whose upload follows the violation, or its Close, still reads the Close and no reset.
 async fn upload_behind(path: &'static str, last: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, _app) = rig.pair(path).await;
     client.sends_close();
     client.habits(MUTE);
-    client.pace(crate::peer::Pace::Stopped);
+    client.pace(crate::wire::peer::Pace::Stopped);
     client.send(&last).await;
     let garbage = Role::Client.binary(50_000);
     for _ in 0..6 {
         assert!(client.try_send(&garbage).await.is_ok(), "{path}: reset while it uploads: {:?}", client.record());
         sleep(millis(100)).await;
     }
-    client.pace(crate::peer::Pace::Full);
+    client.pace(crate::wire::peer::Pace::Full);
     let seen = client.ended(secs(5)).await;
     assert_eq!(seen.codes(), [code], "{path}: the client received {seen:?}");
     assert!(seen.ended_with_fin(), "{path}: the client received {seen:?}");
@@ -76,9 +76,9 @@ async fn s68_client_that_uploads_behind_its_close_reads_the_answer() {
     .await;
 }
 
-/// An invalid Close is answered, and followed by a FIN, at once; the app and the line do not wait.
+/// Asserts that an invalid Close is answered, and followed by a FIN, at once; the app and the line do not wait.
 async fn invalid_close(name: String, payload: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/invalid").await;
     client.habits(MUTE);
     let start = Instant::now();

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{BINARY, Role};
+use pulsegate_test_kit::turn::busy_turn;
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use crate::frames::{BINARY, Role};
-use crate::peer::{MUTE, Peer};
-use crate::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
-use crate::support::deadline::{settles, soon};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::rig::{BEATING, BOUND, GRACE, QUIET, Rig, SLACK, secs};
 
-/// How long a flood lasts.
+/// The duration of a flood.
 const FLOOD: Duration = Duration::from_millis(2500);
 
 /// An endpoint that sends empty frames without a pause. It yields after each burst, so that its reader runs too.
@@ -44,6 +45,7 @@ impl Flood {
 
 #[tokio::test]
 async fn s52_client_that_floods_and_falls_silent_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/up").await;
     client.habits(MUTE);
@@ -55,6 +57,7 @@ async fn s52_client_that_floods_and_falls_silent_is_gone_within_the_bound() {
 
 #[tokio::test]
 async fn s52_client_that_falls_silent_after_a_flood_of_the_app_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/down").await;
     client.habits(MUTE);
@@ -71,6 +74,7 @@ async fn s52_client_that_falls_silent_after_a_flood_of_the_app_is_gone_within_th
 
 #[tokio::test]
 async fn s52_client_that_falls_silent_after_floods_of_both_sides_is_gone_within_the_bound() {
+    let _turn = busy_turn().await;
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/both").await;
     client.habits(MUTE);
@@ -80,11 +84,11 @@ async fn s52_client_that_falls_silent_after_floods_of_both_sides_is_gone_within_
     gone_in_time(&rig, "/both", &client, &app).await;
 }
 
-/// The last byte of the client has reached the app at some time; both legs are gone within interval + timeout of it.
+/// Asserts that both legs are gone within interval + timeout of the client's last byte at the app.
 async fn gone_in_time(rig: &Rig, path: &str, client: &Peer, app: &Peer) {
     let at_app = app.closed(secs(12)).await;
     let at_client = client.ended(secs(12)).await;
-    // What the client sent last may have waited in the kernels.
+    // The client's last bytes may have waited in the kernels.
     let silent = at_app.last_data_at.unwrap_or_else(|| panic!("{path}: the app received no data: {at_app:?}"));
     let took = at_client.ended_after(silent);
     let after = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(silent));
@@ -104,16 +108,19 @@ async fn gone_in_time(rig: &Rig, path: &str, client: &Peer, app: &Peer) {
 
 #[tokio::test]
 async fn s52_kill_in_a_flood_of_the_client_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/up", true, false).await;
 }
 
 #[tokio::test]
 async fn s52_kill_in_a_flood_of_the_app_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/down", false, true).await;
 }
 
 #[tokio::test]
 async fn s52_kill_in_floods_of_both_sides_acts_in_time() {
+    let _turn = busy_turn().await;
     killed_in_a_flood("/both", true, true).await;
 }
 
@@ -134,20 +141,21 @@ async fn killed_in_a_flood(path: &str, up: bool, down: bool) {
     }
     sleep(Duration::from_secs(1)).await;
     let killed = rig.kill(path, &[]).await;
-    // A frame under way is waited for 2 s at most.
+    // The wait for a frame under way is 2 s at most.
     let limit = secs(2) + GRACE + SLACK;
-    settles(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended).await;
+    wait_until(&format!("{path} has its ws.close"), || (rig.has_ended(path), killed.elapsed()), |(ended, _)| *ended)
+        .await;
     let took = killed.elapsed();
     assert!(took < limit, "{path}: ws.close {took:?} after the kill");
     for flood in floods {
-        soon("the flood ends with its connection", flood).await.expect("the flood does not panic");
+        wait_for("the flood ends with its connection", flood).await.expect("the flood does not panic");
     }
     let (at_client, at_app) = (client.ended(secs(10)).await, app.ended(secs(10)).await);
     let line = rig.ended(path, secs(5)).await;
     assert_eq!(line.json["close.reason"], "admin", "{path}: {}", line.text);
     assert_eq!(line.json["upstream.close_code"], 1008, "{path}: {}", line.text);
     assert_eq!(at_app.codes(), [1008], "{path}: the app received {at_app:?}");
-    // A client that is behind with the app's flood may not come to its Close within close_grace.
+    // A client with a backlog of the app's flood may not reach its Close within close_grace.
     if !down || !at_client.codes().is_empty() {
         assert_eq!(at_client.codes(), [1008], "{path}: the client received {at_client:?}");
         assert_eq!(line.json["close.code"], 1008, "{path}: the client received {at_client:?}: {}", line.text);

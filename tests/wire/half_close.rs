@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::link::Link;
-use crate::peer::{Connect, MUTE, Pace, Peer};
-use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};
+use crate::wire::link::Link;
+use crate::wire::peer::{Connect, MUTE, Pace, Peer};
+use crate::wire::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Via, millis, secs, together, true_for_client, variant};
 
-/// The client asks and ends its direction; the app answers later than timeout + `close_grace`.
+/// Asserts that an answer arrives: the client sends a request and ends its direction; the app answers later than
+/// timeout + `close_grace`.
 async fn answer_arrives(via: Via, heartbeat: &'static str, size: usize, with_close: bool) {
     let rig = Rig::start(heartbeat).await;
     let what = format!("{via:?}, {size} bytes, Close: {with_close}");
@@ -75,7 +76,7 @@ async fn s66_wait_for_the_app_is_bounded_by_max_deferral() {
     true_for_client(&line.json, &seen, None);
 }
 
-/// The app closes and ends its direction while the client's last words are on their way.
+/// Asserts that the client's last messages arrive, which are in flight while the app closes and ends its direction.
 async fn last_words_arrive(via: Via) {
     let rig = Rig::start(QUIET).await;
     let target = if via == Via::Proxy { rig.proxy.address } else { rig.app.address };
@@ -101,7 +102,7 @@ async fn last_words_arrive(via: Via) {
     }
 }
 
-/// The app closes and ends its direction; a client that is slow to upload still brings everything.
+/// Asserts that the slow upload of a client arrives in full although the app has closed and ended its direction.
 async fn upload_behind_the_close_arrives() {
     let rig = Rig::start(QUIET).await;
     let (client, app) = rig.pair("/upload").await;

@@ -1,37 +1,38 @@
-//! Random scripts that a kill interrupts: whatever the state, the session ends in time, nothing is torn, and the last line
-//! tells the codes of the wire.
+//! Random scripts that a kill interrupts: in every state the session ends in time, no frame is torn, and the last line
+//! has the codes of the wire.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use pulsegate_test_kit::frame::{CLOSE, Role};
+use pulsegate_test_kit::turn::busy_turn;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::frames::CLOSE;
-use crate::frames::Role;
-use crate::peer::Connect;
-use crate::record::Record;
-use crate::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
-use crate::scripts::{Actor, Step, script, step};
+use crate::wire::peer::Connect;
+use crate::wire::record::Record;
+use crate::wire::rig::{GRACE, Rig, SLACK, Setup, Via, secs, together, variant};
+use crate::wire::scripts::{Actor, Step, script, step};
 
-/// How many scripts there are.
+/// The number of scripts.
 const SCRIPTS: u64 = 40;
 
-/// What an endpoint received is a beginning of what the other one sent, with at most one Close, and nothing behind it.
+/// Asserts that the data an endpoint received is a prefix of what the other one sent, with at most one Close, and
+/// nothing after it.
 fn is_sound(record: &Record, sent: &[(u8, Vec<u8>)], what: &str) {
     let frames: Vec<_> = record.frames.iter().map(|(frame, _)| frame).collect();
-    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode < CLOSE).collect();
+    let data: Vec<_> = frames.iter().filter(|frame| frame.opcode() < CLOSE).collect();
     let same =
-        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode == *opcode && frame.payload == *payload);
+        data.iter().zip(sent).all(|(frame, (opcode, payload))| frame.opcode() == *opcode && frame.payload == *payload);
     assert!(same && data.len() <= sent.len(), "{what} received something else than was sent: {record:?}");
-    let closes = frames.iter().filter(|frame| frame.opcode == CLOSE).count();
-    let last = frames.last().is_none_or(|frame| frame.opcode == CLOSE);
+    let closes = frames.iter().filter(|frame| frame.opcode() == CLOSE).count();
+    let last = frames.last().is_none_or(|frame| frame.opcode() == CLOSE);
     assert!(closes == 0 || (closes == 1 && last && record.partial.is_empty()), "{what} received {record:?}");
 }
 
-/// The code of a leg is the one that its endpoint received, or else sent, or else 1006. A reset may destroy a Close that
-/// has been written.
+/// Asserts that the code of a leg is the one that its endpoint received, or else sent, or else 1006. A reset may
+/// destroy a Close that has been written.
 fn is_true(line: &Value, key: &str, received: &Record, sent: Option<u16>, what: &str) {
     if received.codes().is_empty() && !received.ended_with_fin() {
         return;
@@ -72,7 +73,7 @@ async fn interrupted(rig: Arc<Rig>, seed: u64) {
     is_true(&line.json, "close.code", &received[0], client.code, &format!("{what}: the client"));
     is_true(&line.json, "upstream.close_code", &received[1], app.code, &format!("{what}: the app"));
     let Some(killed) = killed else { return };
-    // A frame under way is waited for 2 s, and a pause lasts as long; a handshake under way stands for its timeout.
+    // The wait for a frame under way is 2 s, and a pause lasts as long; a handshake under way lasts for its timeout.
     let took = line.at.saturating_duration_since(killed);
     let bound = if now { Duration::ZERO } else { secs(2) + secs(2) + secs(6) + GRACE };
     assert!(took < bound + SLACK, "{what}: ended {took:?} after the kill: {}", line.text);
@@ -80,6 +81,7 @@ async fn interrupted(rig: Arc<Rig>, seed: u64) {
 
 #[tokio::test]
 async fn s61_random_scripts_that_a_kill_interrupts_end_soundly() {
+    let _turn = busy_turn().await;
     let heartbeat = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
     let rig = Arc::new(Rig::set_up(Setup { heartbeat, narrow_app: true, ..Setup::default() }).await);
     let run = |seed| variant(format!("seed {seed}"), interrupted(Arc::clone(&rig), seed));

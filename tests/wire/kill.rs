@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::{Role, TEXT};
 use tokio::time::sleep;
 
-use crate::frames::{Role, TEXT};
-use crate::peer::{MUTE, Pace};
-use crate::record::End;
-use crate::rig::{Rig, SLACK, millis, secs, together, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::record::End;
+use crate::wire::rig::{Rig, SLACK, millis, secs, together, variant};
 
 /// A `close_grace` that `--now` does not wait for.
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"6s\"";
+const LONG_GRACE: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"6s\"";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -25,7 +25,7 @@ enum State {
 }
 
 async fn aborts(state: State) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.narrow_pair("/now").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -73,7 +73,7 @@ async fn kill_now_aborts_both_legs() {
 /// Without `--now`: the frame under way is completed, the messages behind it are discarded, both sides get the code.
 #[tokio::test]
 async fn kill_waits_for_the_frame_under_way() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/kill").await;
     let frame = Role::Client.frame(TEXT, &[b'x'; 1000]);
     client.send(&frame[..300]).await;
@@ -92,7 +92,7 @@ async fn kill_waits_for_the_frame_under_way() {
 /// A frame that is completed within two seconds is delivered whole, and the app gets the code.
 #[tokio::test]
 async fn kill_lets_a_frame_be_completed() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/kill").await;
     client.habits(MUTE);
     let frame = Role::Client.frame(TEXT, &[b'x'; 1000]);
@@ -107,10 +107,10 @@ async fn kill_lets_a_frame_be_completed() {
     rig.logs("/kill", "proxy", "admin", 4007, 4007).await;
 }
 
-/// A Close that reached the app shortly before the abort is in the last line.
+/// A Close that reached the app shortly before the abort appears in the last line.
 #[tokio::test]
-async fn kill_now_right_behind_a_close_tells_what_was_written() {
-    let rig = Arc::new(Rig::start(PATIENT).await);
+async fn kill_now_right_behind_a_close_reports_the_written_code() {
+    let rig = Arc::new(Rig::start(LONG_GRACE).await);
     let run = |number: u64| {
         let rig = Arc::clone(&rig);
         variant(format!("Close {} ms after the command", 5 * number), async move {

@@ -1,11 +1,12 @@
-//! Lengths that are written longer than needed are relayed as they are.
+//! Lengths that are encoded longer than needed are relayed unchanged.
 
-use crate::frames::{BINARY, Length, Role, TEXT};
-use crate::peer::MUTE;
-use crate::rig::{QUIET, Rig, secs, together, variant};
+use pulsegate_test_kit::frame::{BINARY, LengthForm, Role, TEXT};
 
-/// The bytes of one frame, and a message behind it, arrive unchanged.
-async fn relayed(sender: Role, length: Length, opcode: u8, size: usize) {
+use crate::wire::peer::MUTE;
+use crate::wire::rig::{QUIET, Rig, secs, together, variant};
+
+/// Asserts that the bytes of one frame, and a message behind it, arrive unchanged.
+async fn relayed(sender: Role, length: LengthForm, opcode: u8, size: usize) {
     let rig = Rig::start(QUIET).await;
     let (client, app) = rig.pair("/length").await;
     let (from, to) = if sender == Role::Client { (&client, &app) } else { (&app, &client) };
@@ -27,12 +28,12 @@ async fn lengths_longer_than_needed_are_relayed_both_ways() {
     let mut variants = Vec::new();
     for sender in [Role::Client, Role::App] {
         for (length, opcode, size) in [
-            (Length::Extended16, TEXT, 2),
-            (Length::Extended16, BINARY, 0),
-            (Length::Extended16, TEXT, 125),
-            (Length::Extended64, TEXT, 2),
-            (Length::Extended64, BINARY, 200),
-            (Length::Extended64, BINARY, 65_535),
+            (LengthForm::Extended16, TEXT, 2),
+            (LengthForm::Extended16, BINARY, 0),
+            (LengthForm::Extended16, TEXT, 125),
+            (LengthForm::Extended64, TEXT, 2),
+            (LengthForm::Extended64, BINARY, 200),
+            (LengthForm::Extended64, BINARY, 65_535),
         ] {
             let name = format!("{sender:?}: {length:?} for {size} bytes");
             variants.push(variant(name, relayed(sender, length, opcode, size)));

@@ -1,4 +1,4 @@
-//! A network link in front of the proxy: bytes arrive later, or at a limited rate. FIN and RST are carried.
+//! A network link in front of the proxy: bytes arrive later, or at a limited rate. FIN and RST are relayed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::socket::{self, NARROW};
+use crate::wire::socket::{self, NARROW};
 
-/// A link that takes connections at `address`.
+/// A link that accepts connections at `address`.
 pub(crate) struct Link {
     pub(crate) address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-/// What travels in one direction.
+/// A unit that travels in one direction.
 enum Parcel {
     Bytes(Vec<u8>),
     Fin,
@@ -27,7 +27,7 @@ enum Parcel {
 }
 
 impl Link {
-    /// A link to `target`: each direction takes `delay`, and at most `rate` bytes a second pass.
+    /// Starts a link to `target`: each direction takes `delay`, and at most `rate` bytes a second pass.
     pub(crate) fn to(target: SocketAddr, delay: Duration, rate: u32) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(NARROW).expect("set the receive buffer");
@@ -91,7 +91,7 @@ fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration, rate:
     });
 }
 
-/// The time that `count` bytes take at `rate` bytes a second.
+/// Returns the time that `count` bytes take at `rate` bytes a second.
 pub(crate) fn time_for(count: usize, rate: u32) -> Duration {
     Duration::from_secs(count as u64) / rate
 }

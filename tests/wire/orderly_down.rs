@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::link::Link;
-use crate::peer::{CONFORMING, Connect, Habits, MUTE, Pace, Peer};
-use crate::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Setup, Via, secs, together, true_for_client, variant};
+use crate::wire::link::Link;
+use crate::wire::peer::{CONFORMING, Connect, Habits, MUTE, Pace, Peer};
+use crate::wire::rig::{BEATING, GRACE, QUIET, Rig, SLACK, Setup, Via, secs, together, true_for_client, variant};
 
 /// The size of each message of the app.
 const SIZE: usize = 100_000;
-/// How many messages it sends.
+/// The number of messages that it sends.
 const COUNT: usize = 15;
-/// How many bytes a second the client reads.
+/// The bytes a second that the client reads.
 const RATE: u32 = 400_000;
 
-/// How the app ends.
+/// The end of the app's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// Close 1000, and a FIN.
@@ -39,7 +39,7 @@ async fn sends_and_ends(app: &Peer, ending: Ending) {
     }
 }
 
-/// A client that reads slowly gets all messages and the Close.
+/// Asserts that a client that reads slowly gets all messages and the Close.
 async fn arrives(rig: &Rig, via: Via, path: &str, ending: Ending, habits: Habits) {
     let (client, app) = rig.pair_via(via, path, Connect { narrow: true, ..Connect::default() }).await;
     client.habits(habits);
@@ -112,7 +112,7 @@ async fn for_slow_readers(ending: Ending, heartbeat: &'static str) {
         variant("conforming client", async move { arrives(&one, Via::Proxy, "/conforming", ending, CONFORMING).await }),
         variant("direct", async move { arrives(&two, Via::Direct, "/direct", ending, CONFORMING).await }),
     ];
-    // Without an echo, an app that waits for one never ends: scenario 59 has the bound of that.
+    // Without an echo, an app that waits for one never ends: scenario 59 covers the bound of that.
     if ending != Ending::CloseThenWait {
         variants.push(variant("client without an echo", async move {
             arrives(&three, Via::Proxy, "/silent", ending, silent).await;
@@ -178,7 +178,7 @@ async fn s53_client_that_never_reads_again_is_gone_after_the_write_stall() {
     true_for_client(&line.json, &seen, None);
 }
 
-/// A Close of the proxy stands behind everything that was read from the app, and at a frame's end.
+/// A Close of the proxy follows everything that was read from the app, at a frame's end.
 #[tokio::test]
 async fn s55_close_of_the_maximum_age_comes_behind_what_was_read() {
     let drain = "delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"1s\"";

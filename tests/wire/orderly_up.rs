@@ -1,33 +1,33 @@
-//! A client that ends in order, or is asked to, while the app is busy: the app gets everything that came before.
+//! A client that ends in order, on its own or on request, while the app is busy: the app gets everything sent before.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{Connect, Pace, Peer};
-use crate::record::Record;
-use crate::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};
+use crate::wire::peer::{Connect, Pace, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{GRACE, QUIET, Rig, Setup, Via, millis, secs, together, variant};
 
-/// How long the app takes nothing: longer than timeout + `close_grace`.
+/// The time for which the app takes nothing: longer than timeout + `close_grace`.
 const BUSY: Duration = Duration::from_secs(4);
 
 /// As [`QUIET`], with a `timeout` that outlasts a busy app: what fits into the app's kernel is delivered at once, and the
 /// wait for its Close begins then.
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"8s\"\njitter = 0\nclose_grace = \"500ms\"";
+const LONG_TIMEOUT: &str = "interval = \"60s\"\ntimeout = \"8s\"\njitter = 0\nclose_grace = \"500ms\"";
 
-/// A rig whose app reads nothing at first; `drain` are lines of `[drain]`.
+/// Starts a rig whose app reads nothing at first; `drain` are lines of `[drain]`.
 async fn busy(heartbeat: &str, drain: &str) -> Rig {
     Rig::set_up(Setup { heartbeat, drain, narrow_app: true, ..Setup::default() }).await
 }
 
-/// `count` messages of `size` bytes, numbered.
+/// Returns `count` messages of `size` bytes, numbered.
 fn numbered(count: usize, size: usize) -> Vec<u8> {
     let text = |number: usize| format!("{number:08}{}", "x".repeat(size - 8));
     (0..count).flat_map(|number| Role::Client.text(&text(number))).collect()
 }
 
-/// The app has all numbered messages in order.
+/// Asserts that the app has all numbered messages in order.
 fn complete(app: &Record, count: usize, what: &str) {
     let numbers: Vec<String> = app.texts().iter().map(|text| text[..8].to_owned()).collect();
     let expected: Vec<String> = (0..count).map(|number| format!("{number:08}")).collect();
@@ -64,14 +64,14 @@ async fn s55_messages_and_close_reach_an_app_that_was_busy() {
         variant("1 MB, direct", close_arrives(Via::Direct, QUIET, 100, 10_000, BUSY)),
         variant("280 KB, one second", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(1))),
         variant("280 KB", close_arrives(Via::Proxy, QUIET, 28, 10_000, secs(3))),
-        variant("20 KB", close_arrives(Via::Proxy, PATIENT, 2, 10_000, BUSY)),
+        variant("20 KB", close_arrives(Via::Proxy, LONG_TIMEOUT, 2, 10_000, BUSY)),
     ])
     .await;
 }
 
 #[tokio::test]
 async fn s55_close_that_was_read_stands_when_a_kill_comes() {
-    let rig = busy(PATIENT, "").await;
+    let rig = busy(LONG_TIMEOUT, "").await;
     let (client, app) = rig.pair("/kill").await;
     client.close_after(&numbered(3, 8_000), 1000, "bye").await;
     // The proxy has read all of it: a few kilobytes fit into its buffers.
@@ -157,7 +157,7 @@ async fn s55_messages_reach_an_app_that_was_busy_when_the_maximum_age_came() {
     rig.logs("/age", "proxy", "max_age", 1012, 1012).await;
 }
 
-/// The client echoes 1012 behind its messages; the app gets the messages and 1012.
+/// Asserts that the app gets the messages and 1012; the client echoes 1012 behind its messages.
 async fn ends_with_1012(client: &Peer, app: &Peer, what: &str) {
     let seen = app.ended(secs(10)).await;
     complete(&seen, 100, what);

@@ -1,13 +1,13 @@
-//! A closing handshake under way stands when a kill, a drain or the maximum age comes.
+//! A closing handshake under way continues after a kill, a drain or the maximum age.
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, Setup, millis, secs, together, variant};
 
-/// A `timeout` that lets the peer answer late.
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
+/// A `timeout` that allows a late answer of the peer.
+const LONG_TIMEOUT: &str = "interval = \"60s\"\ntimeout = \"6s\"\njitter = 0\nclose_grace = \"500ms\"";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
@@ -21,7 +21,7 @@ async fn stands(order: Order, closer: Role) {
         Order::MaximumAge => "delay = \"0s\"\nwindow = \"0s\"\nmax_connection_age = \"1500ms\"",
         Order::Kill | Order::Drain => "",
     };
-    let rig = Rig::set_up(Setup { heartbeat: PATIENT, drain, ..Setup::default() }).await;
+    let rig = Rig::set_up(Setup { heartbeat: LONG_TIMEOUT, drain, ..Setup::default() }).await;
     let (client, app) = rig.pair("/closing").await;
     let (closing, other, initiator) = match closer {
         Role::Client => (&client, &app, "client"),

@@ -1,34 +1,34 @@
-//! One endpoint of a session: it records what it receives, at its own pace, and sends what the test says.
+//! One endpoint of a session: it records what it receives, at its own pace, and sends what the test asks for.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{CLOSE, PING, PONG, Role};
+use pulsegate_test_kit::wait::wait_for;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::frames::{CLOSE, PING, PONG, Role};
-use crate::link::time_for;
-use crate::record::Record;
-use crate::socket::{self, Input, Output};
-use crate::support::deadline::soon;
+use crate::wire::link::time_for;
+use crate::wire::record::Record;
+use crate::wire::socket::{self, Input, Output};
 
-/// How an endpoint reads.
+/// The pace at which an endpoint reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Pace {
-    /// Whatever there is, at once.
+    /// Everything available, at once.
     Full,
     /// Nothing.
     Stopped,
-    /// So many bytes a second.
+    /// This many bytes a second.
     Rate(u32),
 }
 
-/// What an endpoint does by itself.
+/// The automatic reactions of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Habits {
     /// Answers Pings.
@@ -74,12 +74,12 @@ impl Shared {
     }
 }
 
-/// How a client connects.
+/// The options of a client's connection.
 #[derive(Clone, Default)]
 pub(crate) struct Connect {
     /// TLS, or none.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// Whether the receive buffer is small.
+    /// Set for a small receive buffer.
     pub(crate) narrow: bool,
     /// More header fields of the upgrade request, each with its line end.
     pub(crate) fields: String,
@@ -90,7 +90,7 @@ impl Peer {
     pub(crate) async fn connect(address: SocketAddr, path: &str, how: Connect) -> Self {
         let stream = socket::connect(address, how.narrow).await;
         let (mut input, mut output) = match how.tls {
-            Some(config) => soon("the TLS handshake", socket::handshake(stream, config)).await,
+            Some(config) => wait_for("the TLS handshake", socket::handshake(stream, config)).await,
             None => socket::plain(stream),
         };
         let fields = how.fields;
@@ -99,12 +99,12 @@ impl Peer {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
         );
         output.send(request.as_bytes()).await.expect("send the upgrade request");
-        let (head, rest) = soon("the answer to the upgrade", read_head(&mut input)).await;
+        let (head, rest) = wait_for("the answer to the upgrade", read_head(&mut input)).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
         Self::start(Role::Client, path, input, output, &rest, CONFORMING)
     }
 
-    /// The app's endpoint of a session whose 101 has been sent.
+    /// Returns the app's endpoint of a session whose 101 has been sent.
     pub(crate) fn app(path: &str, stream: TcpStream, rest: &[u8]) -> Self {
         let (input, output) = socket::plain(stream);
         Self::start(Role::App, path, input, output, rest, CONFORMING)
@@ -123,29 +123,29 @@ impl Peer {
         Self { role, name: format!("{role:?} of {path}"), shared, pace, reading }
     }
 
-    /// Sets what the endpoint does by itself from now on.
+    /// Sets the automatic reactions of the endpoint from now on.
     pub(crate) fn habits(&self, habits: Habits) {
         *self.shared.habits.lock().unwrap_or_else(PoisonError::into_inner) = habits;
     }
 
-    /// Sets how the endpoint reads from now on.
+    /// Sets the pace at which the endpoint reads from now on.
     pub(crate) fn pace(&self, pace: Pace) {
         self.pace.send_replace(pace);
     }
 
-    /// What has been received so far.
+    /// Returns everything received so far.
     pub(crate) fn record(&self) -> Record {
         self.shared.record().clone()
     }
 
-    /// Sends bytes; an error tells that the connection has ended.
+    /// Sends bytes; an error means that the connection has ended.
     pub(crate) async fn try_send(&self, plain: &[u8]) -> io::Result<()> {
         self.shared.send(plain).await
     }
 
     /// Sends bytes to a peer that must take them within 20 s.
     pub(crate) async fn send(&self, plain: &[u8]) {
-        let sent = soon(&format!("{} sends {} bytes", self.name, plain.len()), self.try_send(plain)).await;
+        let sent = wait_for(&format!("{} sends {} bytes", self.name, plain.len()), self.try_send(plain)).await;
         sent.unwrap_or_else(|error| {
             panic!("{} cannot send {} bytes: {error}; it received: {:?}", self.name, plain.len(), self.record())
         });
@@ -167,12 +167,12 @@ impl Peer {
         self.send(&[before, &self.role.close(code, reason)].concat()).await;
     }
 
-    /// Makes the endpoint take a Close of its own for sent, so that it answers none.
+    /// Marks a Close as sent, so that the endpoint answers none.
     pub(crate) fn sends_close(&self) {
         *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Whether the endpoint has sent a Close.
+    /// Returns whether the endpoint has sent a Close.
     pub(crate) fn is_closing(&self) -> bool {
         *self.shared.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,7 +193,7 @@ impl Peer {
     /// Ends this direction with a FIN.
     pub(crate) async fn finish(&self) {
         let mut output = self.shared.output.lock().await;
-        // The other side may have reset the connection; its record tells.
+        // The other side may have reset the connection; its record shows that.
         let _ = output.as_mut().expect("the connection is open").finish().await;
     }
 
@@ -307,10 +307,10 @@ fn receive(role: Role, shared: &Arc<Shared>, plain: &[u8]) {
         let mut record = shared.record();
         let first = record.add(plain);
         for (frame, _) in &record.frames[first..] {
-            if frame.opcode == PING && habits.pongs {
+            if frame.opcode() == PING && habits.pongs {
                 answers.extend(role.frame(PONG, &frame.payload));
             }
-            if frame.opcode == CLOSE {
+            if frame.opcode() == CLOSE {
                 let mut closing = shared.closing.lock().unwrap_or_else(PoisonError::into_inner);
                 if !*closing && habits.echoes_close {
                     *closing = true;

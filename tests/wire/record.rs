@@ -1,11 +1,11 @@
-//! What one endpoint has received: frames with their times, and the end of the connection.
+//! The record of one endpoint: the received frames with their times, and the end of the connection.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::frames::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT};
+use pulsegate_test_kit::frame::{BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, TEXT};
 
-/// How a connection ended, as its peer saw it.
+/// The end of a connection, as its peer saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// A FIN.
@@ -21,25 +21,25 @@ pub(crate) enum End {
 pub(crate) struct Record {
     /// The time of the upgrade.
     pub(crate) since: Instant,
-    /// The frames, each with the time at which its last byte came. Empty data frames are counted only.
+    /// The frames, each with the arrival time of its last byte. Empty data frames are counted only.
     pub(crate) frames: Vec<(Frame, Instant)>,
     /// The number of empty data frames.
     pub(crate) empty: usize,
     /// The number of bytes.
     pub(crate) bytes: usize,
-    /// The first bytes, as they came.
+    /// The first bytes, as they arrived.
     pub(crate) start: Vec<u8>,
     /// The bytes of the frame that is not complete yet.
     pub(crate) partial: Vec<u8>,
-    /// When the last data frame came.
+    /// The arrival time of the last data frame.
     pub(crate) last_data_at: Option<Instant>,
-    /// When the `close_notify` of TLS came.
+    /// The arrival time of the `close_notify` of TLS.
     pub(crate) notified_at: Option<Instant>,
-    /// How the connection ended, and when.
+    /// The end of the connection, and its time.
     pub(crate) end: Option<(End, Instant)>,
 }
 
-/// How many of the first bytes are kept.
+/// The number of first bytes that are kept.
 const START: usize = 128 * 1024;
 
 impl Record {
@@ -66,10 +66,10 @@ impl Record {
         let mut parsed = 0;
         while let Some((frame, size)) = Frame::parse(&self.partial[parsed..]) {
             parsed += size;
-            if frame.opcode < CLOSE {
+            if frame.opcode() < CLOSE {
                 self.last_data_at = Some(now);
             }
-            if frame.payload.is_empty() && frame.opcode < CLOSE {
+            if frame.payload.is_empty() && frame.opcode() < CLOSE {
                 self.empty += 1;
             } else {
                 self.frames.push((frame, now));
@@ -79,43 +79,43 @@ impl Record {
         first
     }
 
-    /// The payloads of the data frames.
+    /// Returns the payloads of the data frames.
     pub(crate) fn messages(&self) -> Vec<&[u8]> {
-        self.frames.iter().filter(|(frame, _)| frame.opcode < CLOSE).map(|(frame, _)| &*frame.payload).collect()
+        self.frames.iter().filter(|(frame, _)| frame.opcode() < CLOSE).map(|(frame, _)| &*frame.payload).collect()
     }
 
-    /// The payloads of the text frames.
+    /// Returns the payloads of the text frames.
     pub(crate) fn texts(&self) -> Vec<String> {
-        let texts = self.frames.iter().filter(|(frame, _)| frame.opcode == TEXT);
+        let texts = self.frames.iter().filter(|(frame, _)| frame.opcode() == TEXT);
         texts.map(|(frame, _)| String::from_utf8_lossy(&frame.payload).into_owned()).collect()
     }
 
-    /// The codes and reasons of all Closes.
+    /// Returns the codes and reasons of all Closes.
     pub(crate) fn closes(&self) -> Vec<(u16, String)> {
         self.frames.iter().filter_map(|(frame, _)| frame.close()).collect()
     }
 
-    /// The codes of all Closes.
+    /// Returns the codes of all Closes.
     pub(crate) fn codes(&self) -> Vec<u16> {
         self.closes().into_iter().map(|(code, _)| code).collect()
     }
 
-    /// The payloads of the frames with this opcode.
+    /// Returns the payloads of the frames with this opcode.
     pub(crate) fn payloads(&self, opcode: u8) -> Vec<&[u8]> {
-        self.frames.iter().filter(|(frame, _)| frame.opcode == opcode).map(|(frame, _)| &*frame.payload).collect()
+        self.frames.iter().filter(|(frame, _)| frame.opcode() == opcode).map(|(frame, _)| &*frame.payload).collect()
     }
 
-    /// When the first Close came.
+    /// Returns the arrival time of the first Close.
     pub(crate) fn closed_at(&self) -> Option<Instant> {
-        self.frames.iter().find(|(frame, _)| frame.opcode == CLOSE).map(|(_, at)| *at)
+        self.frames.iter().find(|(frame, _)| frame.opcode() == CLOSE).map(|(_, at)| *at)
     }
 
-    /// Whether the end was a FIN.
+    /// Returns whether the end was a FIN.
     pub(crate) fn ended_with_fin(&self) -> bool {
         matches!(self.end, Some((End::Fin, _)))
     }
 
-    /// The time from `start` to the end of the connection.
+    /// Returns the time from `start` to the end of the connection.
     pub(crate) fn ended_after(&self, start: Instant) -> Duration {
         let Some((_, at)) = self.end else { panic!("the connection has not ended: {self:?}") };
         at.saturating_duration_since(start)
@@ -135,7 +135,7 @@ impl fmt::Debug for Record {
             if hidden > 0 && (SHOWN..SHOWN + hidden).contains(&index) {
                 continue;
             }
-            let kind = match frame.opcode {
+            let kind = match frame.opcode() {
                 CONTINUATION => "continuation".into(),
                 TEXT => "text".into(),
                 BINARY => "binary".into(),

@@ -6,21 +6,22 @@ use std::pin::Pin;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::process::OutputLine;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::app::App;
-use crate::peer::{Connect, Peer};
-use crate::record::Record;
-use crate::support::deadline::soon;
-use crate::support::process::Line;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::wire::app::App;
+use crate::wire::peer::{Connect, Peer};
+use crate::wire::record::Record;
 
-/// What a busy machine may add to any bound.
+/// The delay that a busy machine may add to any bound.
 pub(crate) const SLACK: Duration = Duration::from_millis(1500);
 
-/// A heartbeat of one second each; a leg that has its Close ends within half a second.
+/// A heartbeat with an interval and a timeout of one second; a leg that has its Close ends within half a second.
 pub(crate) const BEATING: &str = "interval = \"1s\"\ntimeout = \"1s\"\njitter = 0\nclose_grace = \"500ms\"";
 
 /// `interval + timeout` of [`BEATING`].
@@ -32,7 +33,7 @@ pub(crate) const GRACE: Duration = Duration::from_millis(500);
 /// As [`BEATING`], with no probe within the time of a test.
 pub(crate) const QUIET: &str = "interval = \"60s\"\ntimeout = \"1s\"\njitter = 0\nclose_grace = \"500ms\"";
 
-/// What stands between client and app.
+/// The path between client and app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
     Proxy,
@@ -46,7 +47,7 @@ pub(crate) struct Rig {
     dir: TempDir,
 }
 
-/// How a [`Rig`] is made.
+/// The options of a [`Rig`].
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Setup<'a> {
     /// Lines of `[heartbeat]`.
@@ -55,7 +56,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) limits: &'a str,
     /// Lines of `[drain]`.
     pub(crate) drain: &'a str,
-    /// Whether the app's receive buffer is small, and the app reads nothing at first.
+    /// Set for an app with a small receive buffer that reads nothing at first.
     pub(crate) narrow_app: bool,
 }
 
@@ -79,7 +80,7 @@ impl Rig {
         let dir = TempDir::with_prefix("pulsegate-wire-").expect("make a temporary directory");
         let socket = dir.path().join("admin.sock").display().to_string();
         let Setup { heartbeat, limits, drain, .. } = setup;
-        let mut config = Config::to(&format!("http://{}", app.address))
+        let mut config = Config::to(PULSEGATE, &format!("http://{}", app.address))
             .listen("workers = 1")
             .upstream("interval = \"off\"")
             .admin("health = \"off\"")
@@ -91,7 +92,7 @@ impl Rig {
         Self { app, proxy: Proxy::start(config).await, dir }
     }
 
-    /// A client of `path`, and the app's endpoint of its session.
+    /// Opens a session on `path`; returns its client and the app's endpoint.
     pub(crate) async fn pair(&self, path: &str) -> (Peer, Peer) {
         self.pair_via(Via::Proxy, path, Connect::default()).await
     }
@@ -113,19 +114,19 @@ impl Rig {
         (client, self.app.session(path).await)
     }
 
-    /// The last line of the session with this path, which must come within `limit`.
-    pub(crate) async fn ended(&self, path: &str, limit: Duration) -> Line {
-        let is_its = |line: &Line| line.json["message"] == "ws.close" && line.json["url.path"] == path;
+    /// Returns the last line of the session with this path, which must come within `limit`.
+    pub(crate) async fn ended(&self, path: &str, limit: Duration) -> OutputLine {
+        let is_its = |line: &OutputLine| line.json["message"] == "ws.close" && line.json["url.path"] == path;
         self.proxy.line_within(limit, &format!("ws.close of {path}"), is_its).await
     }
 
-    /// Whether the session with this path has its last line.
+    /// Returns whether the session with this path has its last line.
     pub(crate) fn has_ended(&self, path: &str) -> bool {
         self.proxy.logged("ws.close").iter().any(|line| line["url.path"] == path)
     }
 
     /// Checks initiator, reason and codes of the last line of a session.
-    pub(crate) async fn logs(&self, path: &str, initiator: &str, reason: &str, code: u16, upstream: u16) -> Line {
+    pub(crate) async fn logs(&self, path: &str, initiator: &str, reason: &str, code: u16, upstream: u16) -> OutputLine {
         let line = self.ended(path, Duration::from_secs(10)).await;
         let found = summary(&line.json);
         let expected = format!("{initiator} {reason} client={code} upstream={upstream}");
@@ -133,7 +134,7 @@ impl Rig {
         line
     }
 
-    /// Closes the session with this path by the program's own command; returns when the command was started.
+    /// Closes the session with this path by the program's own command; returns the start time of the command.
     pub(crate) async fn kill(&self, path: &str, flags: &[&str]) -> Instant {
         let (started, output) = self.run_kill(path, flags).await;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -148,25 +149,25 @@ impl Rig {
     }
 
     async fn run_kill(&self, path: &str, flags: &[&str]) -> (Instant, Output) {
-        let is_its = |line: &Line| line.json["message"] == "ws.open" && line.json["url.path"] == path;
+        let is_its = |line: &OutputLine| line.json["message"] == "ws.open" && line.json["url.path"] == path;
         let opened = self.proxy.line(&format!("ws.open of {path}"), is_its).await.json;
         let id = opened["conn_id"].as_str().unwrap_or_else(|| panic!("no conn_id in {opened}"));
         let socket = self.dir.path().join("admin.sock");
         let started = Instant::now();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
+        let mut command = Command::new(PULSEGATE);
         command.arg("kill").arg("--admin").arg(socket).args(flags).arg(id).kill_on_drop(true);
-        (started, soon("pulsegate kill", command.output()).await.expect("the program runs"))
+        (started, wait_for("pulsegate kill", command.output()).await.expect("the program runs"))
     }
 }
 
-/// Initiator, reason and codes of a `ws.close` line.
+/// Returns initiator, reason and codes of a `ws.close` line.
 pub(crate) fn summary(line: &Value) -> String {
     let text = |key: &str| line[key].as_str().unwrap_or("?").to_owned();
     let (code, upstream) = (&line["close.code"], &line["upstream.close_code"]);
     format!("{} {} client={code} upstream={upstream}", text("close.initiator"), text("close.reason"))
 }
 
-/// The line's code for the client must be the one that was on its wire: received, or else sent, or else 1006.
+/// Asserts that the line's code for the client is the one that was on its wire: received, or else sent, or else 1006.
 pub(crate) fn true_for_client(line: &Value, client: &Record, sent: Option<u16>) {
     let wire = client.codes().first().copied().or(sent).unwrap_or(1006);
     assert_eq!(line["close.code"], wire, "the client received {client:?} and sent {sent:?}; {line}");
@@ -175,7 +176,7 @@ pub(crate) fn true_for_client(line: &Value, client: &Record, sent: Option<u16>) 
 /// A variant of a test, with its name.
 pub(crate) type Variant = (String, Pin<Box<dyn Future<Output = ()> + Send>>);
 
-/// A variant of a test.
+/// Returns a variant of a test.
 pub(crate) fn variant(name: impl Into<String>, run: impl Future<Output = ()> + Send + 'static) -> Variant {
     (name.into(), Box::pin(run))
 }
@@ -198,12 +199,12 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
 }
 
-/// A number of seconds.
+/// Returns a number of seconds.
 pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A number of milliseconds.
+/// Returns a number of milliseconds.
 pub(crate) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::{sleep, timeout};
 
-use crate::frames::Role;
-use crate::peer::{MUTE, Pace};
-use crate::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::rig::{self, BEATING, BOUND, Rig, SLACK, Setup, millis, secs, together, true_for_client, variant};
 
-/// A `close_grace` whose double is told from it.
+/// A `close_grace` that can be distinguished from its double.
 const GRACE: Duration = Duration::from_secs(3);
 const SETTINGS: &str = "interval = \"60s\"\ntimeout = \"1s\"\njitter = 0\nclose_grace = \"3s\"\nwrite_stall = \"2s\"";
 
@@ -24,7 +24,7 @@ async fn killed(name: &'static str, blocked_client: bool, uploading: bool) {
     }
     let killed = rig.kill("/killed", &[]).await;
     let garbage = Role::Client.binary(1000);
-    // Bytes show when the app's socket is really closed: sending to it fails.
+    // Bytes show the close of the app's socket: sending to it fails.
     let mut app_gone = None;
     while killed.elapsed() < 3 * GRACE {
         if uploading {
@@ -48,7 +48,7 @@ async fn killed(name: &'static str, blocked_client: bool, uploading: bool) {
     true_for_client(&line.json, &at_client, None);
 }
 
-/// The app takes nothing and the client is blocked within a frame: the way up ends with the kill all the same.
+/// Asserts that the uplink ends with the kill although the app takes nothing and the client is blocked within a frame.
 async fn killed_before_a_blocked_app() {
     let rig = Rig::set_up(Setup { heartbeat: SETTINGS, narrow_app: true, ..Setup::default() }).await;
     let (client, app) = rig.pair("/blocked-app").await;
@@ -68,7 +68,8 @@ async fn killed_before_a_blocked_app() {
     assert_eq!(line.json["upstream.close_code"], wire, "the app received {at_app:?}: {}", line.text);
 }
 
-/// The client stops reading; the app, which is blocked in a send, is freed within one `close_grace` of the decision.
+/// Asserts that a client that stops reading is closed; the app, which is blocked in a send, is released within one
+/// `close_grace` of the decision.
 async fn slow() {
     let rig = Rig::start(SETTINGS).await;
     let (client, app) = rig.narrow_pair("/slow").await;
@@ -107,7 +108,8 @@ async fn s80_app_of_a_killed_or_slow_session_is_free_within_one_close_grace() {
     .await;
 }
 
-/// The client of a busy app dies: its leg ends within the bound, and the app gets what came before, and the Close.
+/// The client of a busy app vanishes: its leg ends within the bound, and the app gets all earlier messages, and the
+/// Close.
 #[tokio::test]
 async fn s35_messages_before_a_miss_reach_an_app_that_was_busy() {
     let rig = Rig::narrow(BEATING).await;

@@ -1,4 +1,4 @@
-//! A TCP connection, with TLS or without, whose ciphertext is at hand.
+//! A TCP connection, with TLS or without, whose ciphertext is accessible.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::record::End;
+use crate::wire::record::End;
 
 /// The TLS state that both halves of a connection share.
 type Shared = Arc<Mutex<ClientConnection>>;
@@ -34,10 +34,10 @@ pub(crate) struct Output {
     tls: Option<Shared>,
 }
 
-/// What one read brought.
+/// The result of one read.
 pub(crate) struct Chunk {
     pub(crate) plain: Vec<u8>,
-    /// Whether TLS has said that nothing follows.
+    /// Set after the `close_notify` of TLS.
     pub(crate) notified: bool,
 }
 
@@ -52,13 +52,13 @@ pub(crate) async fn connect(address: SocketAddr, narrow: bool) -> TcpStream {
     stream
 }
 
-/// A connection without TLS.
+/// Returns a connection without TLS.
 pub(crate) fn plain(stream: TcpStream) -> (Input, Output) {
     let (read, write) = stream.into_split();
     (Input { tcp: read, tls: None }, Output { tcp: write, tls: None })
 }
 
-/// A connection with TLS, after its handshake.
+/// Returns a connection with TLS, after its handshake.
 pub(crate) async fn handshake(stream: TcpStream, config: Arc<ClientConfig>) -> (Input, Output) {
     let name = ServerName::try_from("localhost").expect("a valid name");
     let connection = ClientConnection::new(config, name).expect("a TLS client");

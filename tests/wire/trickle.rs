@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{MUTE, Peer};
-use crate::record::Record;
-use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, millis, secs, together, variant};
+use crate::wire::peer::{MUTE, Peer};
+use crate::wire::record::Record;
+use crate::wire::rig::{BEATING, BOUND, GRACE, Rig, SLACK, millis, secs, together, variant};
 
 /// Sends `sealed` in pieces; returns early when the connection ends.
 async fn trickle(client: &Peer, sealed: &[u8], piece: usize, pause: Duration) {
@@ -19,7 +19,7 @@ async fn trickle(client: &Peer, sealed: &[u8], piece: usize, pause: Duration) {
     }
 }
 
-/// A record whose pieces arrive for longer than interval + timeout brings its message.
+/// Asserts that a record whose pieces arrive for longer than interval + timeout delivers its message.
 async fn record_arrives(size: usize, piece: usize, pause: Duration) {
     let rig = Rig::start(BEATING).await;
     let (client, app) = rig.pair("/slow").await;

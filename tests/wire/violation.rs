@@ -1,23 +1,23 @@
-//! A client that breaks the protocol behind messages that the app is about to answer.
+//! A client that violates the protocol after messages that the app is about to answer.
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::frame::{CLOSE, CONTINUATION, LengthForm, PING, Role};
 use tokio::time::sleep;
 
-use crate::frames::{CLOSE, CONTINUATION, Length, PING, Role};
-use crate::peer::{CONFORMING, MUTE};
-use crate::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
+use crate::wire::peer::{CONFORMING, MUTE};
+use crate::wire::rig::{Rig, SLACK, Setup, millis, secs, together, variant};
 
-/// A `close_grace` that leaves time for answers, and is told from "at once".
-const PATIENT: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
+/// A `close_grace` that leaves time for answers, and can be distinguished from "at once".
+const LONG_GRACE: &str = "interval = \"60s\"\ntimeout = \"5s\"\njitter = 0\nclose_grace = \"3s\"";
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Frames that break the protocol, by name, and the code that each is answered with.
+/// Returns frames that violate the protocol, by name, each with the code that answers it.
 fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("reserved opcode", Role::Client.frame(3, b"x"), 1002),
         ("reserved control opcode", Role::Client.frame(11, b"x"), 1002),
-        ("RSV2", Role::Client.raw(0xa1, Length::Minimal, b"x"), 1002),
+        ("RSV2", Role::Client.raw(0xa1, LengthForm::Minimal, b"x"), 1002),
         ("continuation of nothing", Role::Client.frame(CONTINUATION, b"x"), 1002),
         ("unmasked frame", Role::App.text("x"), 1002),
         ("long Ping", Role::Client.frame(PING, &[b'x'; 126]), 1002),
@@ -28,9 +28,9 @@ fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     ]
 }
 
-/// The app's answer, which comes a little later, reaches the client before the code of the violation.
+/// Asserts that the app's answer, which is a little later, reaches the client before the code of the violation.
 async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/answer").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -40,7 +40,7 @@ async fn answer_comes_first(name: &'static str, violation: Vec<u8>, code: u16) {
     assert_eq!((at_app.texts(), at_app.codes()), (vec!["question".into()], vec![code]), "{name}: {at_app:?}");
     sleep(millis(300)).await;
     app.text("answer").await;
-    // The app's answer to a Close that it has not begun is swallowed.
+    // The app's answer to a Close that it did not begin is swallowed.
     app.close(code, "").await;
     app.finish().await;
     let seen = client.ended(secs(8)).await;
@@ -64,7 +64,7 @@ async fn s69_answers_to_messages_before_a_violation_arrive_before_its_code() {
 /// The wait for the app is `close_grace` at most, however much it sends.
 #[tokio::test]
 async fn s69_wait_for_answers_is_absolute() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/absolute").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -82,10 +82,10 @@ async fn s69_wait_for_answers_is_absolute() {
     assert!(line.at.saturating_duration_since(start) < GRACE + SLACK, "{}", line.text);
 }
 
-/// A Close that the app began itself stands alone.
+/// A Close that the app began itself is the only one.
 #[tokio::test]
 async fn s69_close_of_the_app_stands_alone() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/stands").await;
     client.habits(MUTE);
     app.close(4001, "mine").await;
@@ -96,11 +96,11 @@ async fn s69_close_of_the_app_stands_alone() {
     app.ended(secs(8)).await;
 }
 
-/// A Close that the app begins after the violation, before it has read ours, is swallowed; the violation's code is sent
-/// once.
+/// A Close that the app begins after the violation, before it has read the proxy's, is swallowed; the violation's code
+/// is sent once.
 #[tokio::test]
 async fn s69_close_of_the_app_behind_the_violation_is_not_a_second_one() {
-    let rig = Rig::start(PATIENT).await;
+    let rig = Rig::start(LONG_GRACE).await;
     let (client, app) = rig.pair("/crossing").await;
     client.habits(MUTE);
     app.habits(MUTE);
@@ -114,7 +114,7 @@ async fn s69_close_of_the_app_behind_the_violation_is_not_a_second_one() {
     assert_eq!(seen.texts(), ["answer"], "the client received {seen:?}");
 }
 
-/// The limits act at once: nothing is waited for.
+/// Asserts that the limits act at once, without a wait.
 async fn limit_acts_at_once(
     name: &'static str,
     limits: &'static str,
@@ -122,7 +122,7 @@ async fn limit_acts_at_once(
     code: u16,
     reason: &'static str,
 ) {
-    let rig = Rig::set_up(Setup { heartbeat: PATIENT, limits, ..Setup::default() }).await;
+    let rig = Rig::set_up(Setup { heartbeat: LONG_GRACE, limits, ..Setup::default() }).await;
     let (client, app) = rig.pair("/limit").await;
     client.habits(MUTE);
     app.habits(MUTE);

@@ -1,12 +1,12 @@
-//! A client that was stopped and wakes after the teardown reads the Close, not a reset.
+//! A client that is stopped, and continues after the teardown, reads the Close, not a reset.
 
 use std::time::Instant;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::{MUTE, Pace};
-use crate::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs, together, true_for_client, variant};
+use crate::wire::peer::{MUTE, Pace};
+use crate::wire::rig::{BEATING, BOUND, GRACE, Rig, SLACK, secs, together, true_for_client, variant};
 
 async fn wakes(name: &'static str, backlog: usize, partial: bool) {
     let rig = Rig::start(BEATING).await;

@@ -1,14 +1,14 @@
-//! A client whose connection has failed: what it had sent before is still delivered.
+//! A client whose connection has failed: everything that it sent before is still delivered.
 
 use std::time::Duration;
 
+use pulsegate_test_kit::frame::Role;
 use tokio::time::sleep;
 
-use crate::frames::Role;
-use crate::peer::Pace;
-use crate::rig::{QUIET, Rig, millis, secs, together, variant};
+use crate::wire::peer::Pace;
+use crate::wire::rig::{QUIET, Rig, millis, secs, together, variant};
 
-/// The client sends 50 messages, with a Close behind them or without, and resets its connection.
+/// Sends 50 messages from the client, with a Close behind them or without, and resets its connection.
 async fn delivered(stopped: bool, with_close: bool, narrow_app: bool) {
     let rig = if narrow_app { Rig::narrow(QUIET).await } else { Rig::start(QUIET).await };
     let (client, app) = rig.pair("/reset").await;
@@ -22,7 +22,7 @@ async fn delivered(stopped: bool, with_close: bool, narrow_app: bool) {
     } else {
         client.send(&messages).await;
     }
-    // A write to the client is due when the proxy learns of the reset.
+    // A write to the client is due when the proxy reads the reset.
     app.send(&Role::App.binary(20_000)).await;
     client.reset().await;
     if stopped {

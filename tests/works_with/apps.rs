@@ -1,13 +1,13 @@
-//! The rows, in the order of the table. The macro makes a test of each, so that no row stands in the table untried.
+//! The rows, in the order of the table. The macro makes a test of each, so that no row of the table is untested.
 
 use std::time::Duration;
 
-use crate::row::{Client, Returns, Row, Setting, Vanishes, Without};
-use crate::scenario;
+use crate::works_with::row::{Client, Returns, Row, Setting, Vanishes, Without};
+use crate::works_with::scenario;
 
 macro_rules! apps {
     ($($test:ident: $app:expr;)*) => {
-        /// Every app that is tried.
+        /// Every app that is tested.
         pub(crate) const APPS: &[&Row] = &[$(&$app),*];
 
         $(

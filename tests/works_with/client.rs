@@ -1,16 +1,16 @@
-//! The client of an app, whatever runs it.
+//! The client of an app, in Node or in Chromium.
 
 use std::ops::Deref;
 
+use pulsegate_test_kit::browser::Browser;
+use pulsegate_test_kit::node::{self, project};
+use pulsegate_test_kit::process::{Process, send};
+use pulsegate_test_kit::proxy::Proxy;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::row::{Client, Row};
-use crate::support::browser::Browser;
-use crate::support::node::{self, project};
-use crate::support::process::{Process, send};
-use crate::support::proxy::Proxy;
+use crate::works_with::row::{Client, Row};
 
 /// The public name of a page. It leads to loopback in its browser alone.
 const HOST: &str = "app.test";
@@ -37,10 +37,10 @@ impl Running {
     }
 
     /// Causes the exchange of `text`, which the client reports as its `message`: an echo, or an update of the page.
-    pub(crate) async fn exchange(&mut self, server: &mut node::App, text: &str) {
+    pub(crate) async fn exchange(&mut self, server: &mut node::NodeApp, text: &str) {
         match self {
-            Self::Node(page) => page.tell(&json!({ "send": text })).await,
-            Self::Chromium(_) => server.tell(&json!({ "edit": text })).await,
+            Self::Node(page) => page.write_line(&json!({ "send": text })).await,
+            Self::Chromium(_) => server.write_line(&json!({ "edit": text })).await,
         }
         self.event("message", |event| event["data"] == text).await;
     }

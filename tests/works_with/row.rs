@@ -3,20 +3,19 @@
 use std::fs;
 use std::time::Duration;
 
+use pulsegate_test_kit::node::project;
 use serde_json::Value;
-
-use crate::support::node::project;
 
 /// An app and its client, and their behaviour behind the proxy.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The title of the row.
     pub(crate) title: &'static str,
-    /// The npm packages that are tried.
+    /// The npm packages under test.
     pub(crate) packages: &'static [&'static str],
     /// The folder in `tests/works_with`.
     pub(crate) folder: &'static str,
-    /// The transport, in the words of the table.
+    /// The transport, as the table names it.
     pub(crate) transport: &'static str,
     pub(crate) client: Client,
     /// The way in which the client vanishes.
@@ -40,13 +39,13 @@ pub(crate) enum Client {
 /// The end of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vanishes {
-    /// It is stopped with its sockets open; the heartbeat finds it, and it wakes later.
+    /// It is stopped with its sockets open; the heartbeat detects it, and it continues later.
     Stopped,
-    /// It is killed; the app notices after this time of its own. For transports without a WebSocket.
+    /// It is killed; the app detects that after this time of its own. For transports without a WebSocket.
     Killed { app_notices: Duration },
 }
 
-/// What a client does after the proxy's 1012.
+/// The reaction of a client to the proxy's 1012.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Returns {
     /// It connects again.
@@ -64,26 +63,26 @@ pub(crate) enum Returns {
 /// A setting of the app that it needs behind the proxy.
 #[derive(Debug)]
 pub(crate) struct Setting {
-    /// The name by which the app leaves it out.
+    /// The value of `WITHOUT` with which the app leaves it out.
     pub(crate) name: &'static str,
-    /// The setting and its purpose, in the words of the table.
+    /// The setting and its purpose, as the table states them.
     pub(crate) shown: &'static str,
     pub(crate) without: Without,
 }
 
-/// What happens without a setting.
+/// The effect of a missing setting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Without {
     /// The page is answered with this status.
     Status(u16),
-    /// The page is loaded, and its WebSocket goes to a place where the proxy is not.
+    /// The page is loaded, and its WebSocket connects to an address without the proxy.
     NoWebSocket,
     /// The app's framework reports these fields, instead of those.
     Reports { without: &'static str, with: &'static str },
 }
 
 impl Row {
-    /// `package version` of each package, as in the lock file.
+    /// Returns `package version` of each package, as in the lock file.
     pub(crate) fn versions(&self) -> Vec<String> {
         let path = project("works_with").join("package-lock.json");
         let lock = fs::read_to_string(path).expect("the lock file is readable");

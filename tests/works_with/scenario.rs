@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use pulsegate_test_kit::node;
+use pulsegate_test_kit::proxy::{Config, Proxy};
+use pulsegate_test_kit::wait::wait_until;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::client::Running;
-use crate::row::{Returns, Row, Setting, Vanishes, Without};
-use crate::support::deadline::settles;
-use crate::support::node;
-use crate::support::proxy::{Config, Proxy};
+use crate::PULSEGATE;
+use crate::works_with::client::Running;
+use crate::works_with::row::{Returns, Row, Setting, Vanishes, Without};
 
 /// The heartbeat.
 const HEARTBEAT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"4s\"\n";
@@ -24,7 +25,7 @@ const BOUND: Duration = Duration::from_secs(5);
 /// The addition of a busy machine to a bound.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// The time for which a client lives beside an idle app: some six intervals.
+/// The time for which a client stays connected to an idle app: some six intervals.
 const LIFE: Duration = Duration::from_millis(6_500);
 
 /// The fewest heartbeats in [`LIFE`], on a busy machine.
@@ -49,12 +50,12 @@ pub(crate) async fn works(app: &Row) {
 /// An app, the proxy and a client.
 struct Session<'a> {
     app: &'a Row,
-    server: node::App,
+    server: node::NodeApp,
     proxy: Proxy,
     client: Running,
-    /// How many times a client has connected.
+    /// The number of connections of clients.
     opens: usize,
-    /// How many times a page has been loaded.
+    /// The number of loads of a page.
     loads: usize,
     _sources: TempDir,
 }
@@ -65,10 +66,10 @@ impl<'a> Session<'a> {
         let sources = TempDir::with_prefix("pulsegate-sources-").expect("make a temporary directory");
         let folder = sources.path().to_str().expect("temporary paths are UTF-8");
         let environment = [("SOURCES", folder), ("WITHOUT", without)];
-        let server = node::App::start("works_with", &format!("{}/app.js", app.folder), &environment).await;
+        let server = node::NodeApp::start("works_with", &format!("{}/app.js", app.folder), &environment).await;
         // A drain waits for streams of plain requests, and `close_grace` adds to its bound.
         let grace = if app.vanishes == Vanishes::Stopped { WOKEN } else { "" };
-        let proxy = Proxy::start(Config::to(&server.url).with(&format!("{HEARTBEAT}{grace}"))).await;
+        let proxy = Proxy::start(Config::to(PULSEGATE, &server.url).with(&format!("{HEARTBEAT}{grace}"))).await;
         let client = Running::start(app, &proxy);
         Self { app, server, proxy, client, opens: 0, loads: 0, _sources: sources }
     }
@@ -97,7 +98,7 @@ impl<'a> Session<'a> {
         self.client.exchange(&mut self.server, text).await;
     }
 
-    /// The first event of this kind at the app has these fields, among others.
+    /// Asserts that the first event of this kind at the app has these fields, among others.
     async fn app_reports(&self, event: &str, fields: &str) {
         let seen = self.server.event(event, |_| true).await;
         let fields: Value = serde_json::from_str(fields).expect("fields are written as JSON");
@@ -106,7 +107,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Heartbeats pass, and nothing ends.
+    /// Asserts that heartbeats pass, and nothing ends.
     async fn lives(&self) {
         sleep(LIFE).await;
         let (closes, opens) = (self.server.events("close").len(), self.server.events("open").len());
@@ -117,7 +118,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The client vanishes, the app's own handler runs in time, and a client is there again.
+    /// Makes the client vanish; the app's own handler must run in time, and a client connect again.
     async fn client_vanishes(&mut self) {
         let since = Instant::now();
         let bound = match self.app.vanishes {
@@ -133,7 +134,7 @@ impl<'a> Session<'a> {
         let took = self.server.event_line("close", |_| true).await.at - since;
         assert!(
             took < bound + SLACK,
-            "the app heard of it after {took:?} instead of {bound:?}; {}",
+            "the app detected it after {took:?} instead of {bound:?}; {}",
             self.transcripts()
         );
         self.app_reports("close", self.app.close).await;
@@ -147,7 +148,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The line of the session gives the cause, after answered pings.
+    /// Asserts that the line of the session gives the cause, after answered pings.
     async fn heartbeat_timed_out(&self) {
         let close = self.proxy.ws_close(|close| close["close.reason"] == "heartbeat_timeout").await.json;
         assert_eq!((&close["close.code"], &close["upstream.close_code"]), (&1012.into(), &4408.into()), "{close}");
@@ -155,14 +156,14 @@ impl<'a> Session<'a> {
         assert!(pongs >= BEATS, "{pongs} pongs: {close}");
     }
 
-    /// The proxy ends in order and starts again on the same port.
+    /// Restarts the proxy, in order and on the same port.
     async fn proxy_restarts(mut self) -> Self {
         self.proxy = self.proxy.restart().await;
         self.returns().await;
         self
     }
 
-    /// After the proxy's Close the client returns in the way that the table gives.
+    /// Asserts that after the proxy's Close the client returns in the way that the table gives.
     async fn returns(&mut self) {
         match self.app.returns {
             Returns::Reconnects => self.has_opened(false).await,
@@ -201,10 +202,10 @@ async fn settles_or_show<T: std::fmt::Debug>(
     measure: impl Fn() -> T,
     wanted: impl Fn(&T) -> bool,
 ) {
-    settles(what, || (measure(), session.transcripts()), |(seen, _)| wanted(seen)).await;
+    wait_until(what, || (measure(), session.transcripts()), |(seen, _)| wanted(seen)).await;
 }
 
-/// Without `setting` the app does not work, or not as well, in the way that the table gives.
+/// Asserts that without `setting` the app does not work, or not as well, in the way that the table gives.
 async fn is_needed(app: &Row, setting: &Setting) {
     let session = Session::start(app, setting.name).await;
     match setting.without {

@@ -1,10 +1,10 @@
 // Parts that several apps share. An app reports `open` and `close` of its own handlers, `message` for each text that it
-// receives, and `seen` for what its framework says about the request.
+// receives, and `seen` for its framework's view of the request.
 import { report } from '../express/report.js';
 
 export { report };
 
-// Whether this run leaves out one setting, to show what happens without it.
+// Returns whether this run leaves out one setting, to show the effect.
 export const without = (setting) => process.env.WITHOUT === setting;
 
 // The echo behind one socket of `ws`.

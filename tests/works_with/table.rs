@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::apps::APPS;
-use crate::row::{Returns, Row};
+use crate::works_with::apps::APPS;
+use crate::works_with::row::{Returns, Row};
 
 const HEAD: &str = "\
 | app | tried with | transport | after the proxy's 1012 | what you set |

@@ -1,9 +1,9 @@
-// The columns of the two tables: what each shows, explains on hover, and is sorted by.
+// The columns of the two tables: text, hover text and sort key.
 import { ago, bytes, count, endpoint, long, moment, plural, short } from './format.js';
 
 const health = ({ health: word }) => word;
 
-// Silence grows on while nothing new is told.
+// The idle time is computed from the last byte, so that it grows between updates.
 const seen = ({ conn }) => conn.last_seen_at ?? conn.opened_at;
 const idle = (session, now) => Math.max(0, (session.conn.closed_at ?? now) - seen(session));
 

@@ -1,36 +1,36 @@
-// The panel of one session: its plot, its figures, its end.
+// The detail panel of one session: plot, figures, close.
 import { drawn, element, setText } from './dom.js';
 import { ago, bytes, long, moment, plural, setting, short, timeOfDay } from './format.js';
 import { Plot, nearest } from './plot.js';
 
 const SHOWN = 300;
 
-// What the panel says of a session, in groups: [heading, [[term, text, exact text on hover]]].
+// Returns the facts of a session in groups: [heading, [[term, text, exact text on hover]]].
 function facts({ conn }, now, generation) {
   const { heartbeat } = conn;
-  const told = (rows) => rows.filter(([, text]) => text !== null && text !== undefined && text !== '');
+  const known = (rows) => rows.filter(([, text]) => text !== null && text !== undefined && text !== '');
   const traffic = (way) => `${plural(way.msgs, 'message')}, ${bytes(way.bytes)}`;
   const due = heartbeat.next_deadline_at;
   return [
-    ['Heartbeat', told([
+    ['Heartbeat', known([
       ['Kind', heartbeat.profile ? `${heartbeat.mode}, ${heartbeat.profile}` : heartbeat.mode],
       ['Window', heartbeat.interval_s !== null && `${setting(heartbeat.interval_s)} of silence, ${setting(heartbeat.timeout_s)} to answer`],
       ['Round trip', roundTrip(heartbeat)],
       ['Missed', `${heartbeat.missed} in all; ${heartbeat.misses} of ${heartbeat.max} in a row`],
-      ['Next look', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
+      ['Next check', conn.state === 'open' && due !== null ? (due > now ? `in ${setting(Math.max(0.1, due - now))}` : 'now') : null, moment(due)],
       ['Last sign of life', life(conn, now), moment(conn.last_seen_at)],
     ].map(([term, text, hover]) => [term, text || null, hover]))],
-    ['Traffic', told([
+    ['Traffic', known([
       ['From the client', traffic(conn.in), plural(conn.in.bytes, 'byte')],
       ['To the client', traffic(conn.out), plural(conn.out.bytes, 'byte')],
     ])],
-    ['Connection', told([
+    ['Connection', known([
       ['Client', conn.client],
       ['User agent', conn.user_agent],
       ['Path', conn.path],
       ['Route', conn.route],
       ['Subprotocol', conn.subprotocol],
-      ['Spoken', [conn.protocol === 'h2' ? 'HTTP/2' : 'HTTP/1.1', conn.tls?.version, conn.tls?.group].filter(Boolean).join(', ')],
+      ['Protocols', [conn.protocol === 'h2' ? 'HTTP/2' : 'HTTP/1.1', conn.tls?.version, conn.tls?.group].filter(Boolean).join(', ')],
       ['Asked for', conn.sni],
       ['Opened', `${moment(conn.opened_at)} (${ago(now - conn.opened_at)})`],
       ['Closed', conn.closed_at ? `${moment(conn.closed_at)} (after ${long(conn.duration_s)})` : null],
@@ -51,10 +51,10 @@ function life({ closed_at: closedAt, last_seen_at: seenAt }, now) {
   return closedAt ? `${long(closedAt - seenAt)} before the end` : ago(now - seenAt);
 }
 
-// Topics of the story that the other groups do not show, and their terms.
+// The topics of the story that no other group shows, with their terms.
 const TOPICS = { next: 'Next', held: 'Held', client: 'Client', app: 'App', before: 'Before', after: 'After' };
 
-// The sentences of the session's diagnosis, once they are there.
+// Returns the sentences of the session's diagnosis, if they are loaded.
 function story({ story: lines = [] }) {
   const rows = Object.entries(TOPICS).map(([topic, term]) => [term, lines.find((line) => line.topic === topic)?.text]);
   const known = rows.filter(([, text]) => text);
@@ -78,7 +78,7 @@ export class Details {
   #act;
   #built = null;
 
-  // `act` has `close()`, `kill(session)`, `playDead(session)` and `dev`, which says whether the latter is offered.
+  // `act` has `close()`, `kill(session)`, `playDead(session)` and `dev`, which is true if the latter is offered.
   constructor(panel, act) {
     this.#panel = panel;
     this.#act = act;
@@ -105,7 +105,7 @@ export class Details {
     this.#panel.focus({ preventScroll: true });
   }
 
-  // Brings it up to date. Nothing is built anew but what has another shape, so that a selection of text survives.
+  // Updates the panel. Elements are rebuilt only when the set of terms changes, so that a text selection survives.
   render(now, generation) {
     const { session } = this;
     if (!session) return;

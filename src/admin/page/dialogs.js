@@ -1,23 +1,23 @@
-// What the page asks and tells a person: before a kill, for a token, and in passing.
+// The dialogs (close a session, enter a token), the toasts, and the announcements for screen readers.
 import { by, element, setText } from './dom.js';
 import { plural } from './format.js';
 
 const SHOWN = 7000;
-const HEARD_EVERY = 3000;
+const ANNOUNCE_EVERY = 3000;
 
-// What a code means to the client's library, where that is of use.
+// The effect of a close code on client libraries.
 const MEANINGS = {
-  1000: 'Code 1000 means a normal end: many clients do not come back after it.',
+  1000: 'Code 1000 means a normal end: many clients do not reconnect after it.',
   1001: 'Code 1001 means that this end goes away; most client libraries that reconnect do so, JupyterLab does not.',
-  1008: 'Code 1008 means that a rule was broken; client libraries that reconnect mostly do so all the same.',
+  1008: 'Code 1008 means that a rule was broken; most client libraries that reconnect do so.',
   1012: 'Code 1012 means a restart; client libraries that reconnect do so.',
 };
 
-// May stand in a Close frame (RFC 6455, section 7.4).
+// Returns whether a Close frame may carry `code` (RFC 6455, section 7.4).
 const maySend = (code) =>
   (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 
-// The dialog before a kill. `close(session, code, reason)` does it.
+// The dialog that confirms a close. `close(session, code, reason)` sends the command.
 export class Kill {
   #session = null;
   #close;
@@ -42,7 +42,7 @@ export class Kill {
     by('kill-yes').disabled = false;
     this.#explain();
     by('kill').showModal();
-    // A key that was pressed twice must not close a connection.
+    // The cancel button has the focus, so that a key pressed twice does not close a connection.
     by('kill-no').focus();
   }
 
@@ -54,7 +54,7 @@ export class Kill {
     const wrong = !maySend(code)
       ? 'A Close may carry 1000–1003, 1007–1014 and 3000–4999.'
       : long
-        ? 'A reason has room for 123 bytes.'
+        ? 'A reason has at most 123 bytes.'
         : '';
     by('kill-yes').disabled = wrong !== '';
     setText(
@@ -77,15 +77,15 @@ export class Kill {
   }
 }
 
-// Asks for the token; `again` when the one before was not the right one.
+// Asks for the token and resolves to it; `again` if the previous one was refused.
 export function askToken(again) {
   const dialog = by('token');
   const text = by('token-text');
-  if (again) setText(text, 'That was not it. The token is in the file that admin.token_file names.');
+  if (again) setText(text, 'The token was refused. It is in the file that admin.token_file names.');
   by('token-input').value = '';
   if (!dialog.open) dialog.showModal();
   return new Promise((resolve) => {
-    // There is nothing to see without it.
+    // The dialog cannot be cancelled: without a token the page has nothing to show.
     dialog.oncancel = (event) => event.preventDefault();
     by('token-form').onsubmit = (event) => {
       event.preventDefault();
@@ -95,7 +95,7 @@ export function askToken(again) {
   });
 }
 
-// A word in passing.
+// Shows a notice for a few seconds.
 export function toast(text, kind = '') {
   const note = element('div', `toast ${kind}`, text);
   by('toasts').append(note);
@@ -103,7 +103,7 @@ export function toast(text, kind = '') {
   setTimeout(() => note.remove(), SHOWN);
 }
 
-// Closings for those who hear the page: the last one in full, and how many there were, not each of a thousand.
+// Announces closed sessions to screen readers: at most once per interval, the last one in full and the number of all.
 export class Announcer {
   #closed = 0;
   #last = '';
@@ -119,6 +119,6 @@ export class Announcer {
       const many = this.#closed > 1 ? `${plural(this.#closed, 'connection')} closed, the last one: ` : 'Closed: ';
       setText(by('live'), many + this.#last);
       this.#closed = 0;
-    }, HEARD_EVERY);
+    }, ANNOUNCE_EVERY);
   }
 }

@@ -1,9 +1,9 @@
-// The few ways in which this page touches the document. What comes from a client of the proxy (paths, user agents, close
-// reasons) is hostile; it becomes text here and never markup.
+// All functions that write to the document. Values from clients of the proxy (paths, user agents, close reasons) are
+// hostile; they are inserted as text, never as markup.
 
 export const by = (id) => document.getElementById(id);
 
-// An element with a class and children; strings become text.
+// Creates an element with a class and children; strings become text nodes.
 export function element(name, className, ...children) {
   const made = document.createElement(name);
   if (className) made.className = className;
@@ -20,7 +20,7 @@ export function drawn(name, attributes, text) {
   return made;
 }
 
-// Changes only what differs: the browser need not lay out again what stays as it was.
+// Writes only on change, to avoid needless layouts; so do the setters below.
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

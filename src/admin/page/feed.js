@@ -1,11 +1,11 @@
-// What the page hears from the admin listener: single answers, and the stream of events.
+// The client of the admin listener: single requests, and the stream of events.
 
 const TOKEN = 'pulsegate.token';
-// Statistics come every second, so silence means that the other end has gone.
+// In milliseconds. Statistics arrive every second, so a longer silence means that the connection is lost.
 const SILENCE = 8000;
 const RETRIES = [500, 1000, 2000, 4000, 8000];
 
-// An answer that is no success; `code` is the listener's own word for it.
+// An error response; `code` is the error code in its body.
 export class Refused extends Error {
   constructor(status, code, message) {
     super(message);
@@ -14,12 +14,12 @@ export class Refused extends Error {
   }
 }
 
-// Requests, with the token if there is one.
+// Sends requests, with the token if there is one.
 export class Api {
   #askToken;
   #asked = null;
 
-  // `askToken(again)` asks the person for the token and resolves to it.
+  // `askToken(again)` asks the user for the token and resolves to it.
   constructor(askToken) {
     this.#askToken = askToken;
   }
@@ -53,7 +53,7 @@ export class Api {
     }
   }
 
-  // Whoever comes first asks; the others wait for the same answer. A token that somebody else brought is tried first.
+  // Asks for the token once for all concurrent requests. Does not ask if another request has replaced the token tried.
   async #newToken(tried, again) {
     if (sessionStorage.getItem(TOKEN) !== tried) return;
     this.#asked ??= this.#askToken(again).finally(() => (this.#asked = null));
@@ -66,26 +66,26 @@ async function refusal(response) {
   return new Refused(response.status, error?.code ?? '', error?.message ?? `The proxy answered ${response.status}.`);
 }
 
-// The stream of events, which comes back by itself. EventSource could not carry the token.
+// The stream of events, which reconnects by itself. EventSource cannot send the token.
 export class Feed {
   #api;
-  #heard;
+  #handlers;
   #lastId = null;
   #wake = () => {};
 
-  // `heard` has `connecting()` (awaited before anything is asked), `connected(again)`, `lost(milliseconds until the next
+  // `handlers` has `connecting()` (awaited before each attempt), `connected(again)`, `lost(milliseconds until the next
   // attempt)` and `event(name, data)`.
-  constructor(api, heard) {
+  constructor(api, handlers) {
     this.#api = api;
-    this.#heard = heard;
+    this.#handlers = handlers;
   }
 
-  // Tries again now.
+  // Reconnects at once.
   retry() {
     this.#wake();
   }
 
-  // Events of another process are not those that were missed.
+  // Forgets the last event id: another process does not have the events missed.
   forget() {
     this.#lastId = null;
   }
@@ -93,9 +93,9 @@ export class Feed {
   async run() {
     for (let failures = 0, again = false; ; failures += 1) {
       try {
-        await this.#heard.connecting();
+        await this.#handlers.connecting();
         await this.#listen(() => {
-          this.#heard.connected(again);
+          this.#handlers.connected(again);
           again = true;
           failures = -1;
         });
@@ -103,7 +103,7 @@ export class Feed {
         console.debug('the stream of events broke:', error);
       }
       const pause = RETRIES[Math.min(Math.max(failures, 0), RETRIES.length - 1)];
-      this.#heard.lost(pause);
+      this.#handlers.lost(pause);
       await new Promise((resolve) => {
         this.#wake = resolve;
         setTimeout(resolve, pause);
@@ -119,7 +119,7 @@ export class Feed {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     const parser = new Parser((name, data, id) => {
       if (id !== null) this.#lastId = id;
-      this.#heard.event(name, JSON.parse(data));
+      this.#handlers.event(name, JSON.parse(data));
     });
     for (;;) {
       const timer = setTimeout(() => silence.abort(), SILENCE);
@@ -134,16 +134,16 @@ export class Feed {
   }
 }
 
-// The format of server-sent events (HTML, section 9.2.6).
+// An incremental parser of server-sent events (HTML, section 9.2.6).
 class Parser {
-  #tell;
+  #emit;
   #rest = '';
   #name = '';
   #data = [];
   #id = null;
 
-  constructor(tell) {
-    this.#tell = tell;
+  constructor(emit) {
+    this.#emit = emit;
   }
 
   push(text) {
@@ -154,7 +154,7 @@ class Parser {
 
   #line(line) {
     if (line === '') {
-      if (this.#data.length) this.#tell(this.#name || 'message', this.#data.join('\n'), this.#id);
+      if (this.#data.length) this.#emit(this.#name || 'message', this.#data.join('\n'), this.#id);
       [this.#name, this.#data, this.#id] = ['', [], null];
       return;
     }

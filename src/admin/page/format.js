@@ -1,4 +1,4 @@
-// Numbers and times as people read them. What is unknown is a dash.
+// Formats numbers and times for display. Unknown values are shown as a dash.
 
 const DASH = '–';
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
@@ -7,7 +7,7 @@ const grouped = new Intl.NumberFormat();
 
 const known = (value) => typeof value === 'number' && Number.isFinite(value);
 
-// 0.15 ms, 3.2 ms, 41 ms, 1.24 s: a short time, three figures at most. In seconds.
+// Formats a short time, given in seconds, with at most three figures: 0.15 ms, 3.2 ms, 41 ms, 1.24 s.
 export function short(seconds) {
   if (!known(seconds)) return DASH;
   const ms = seconds * 1000;
@@ -18,7 +18,7 @@ export function short(seconds) {
   return seconds < 60 ? `${seconds.toFixed(1)} s` : long(seconds);
 }
 
-// 4 s, 3 min 20 s, 35 min, 2 h 5 min, 3 d 4 h: how long something has lasted. In seconds.
+// Formats a duration, given in seconds: 4 s, 3 min 20 s, 35 min, 2 h 5 min, 3 d 4 h.
 export function long(seconds) {
   if (!known(seconds)) return DASH;
   const whole = Math.max(0, Math.floor(seconds));
@@ -33,7 +33,7 @@ export function long(seconds) {
   return `${whole} s`;
 }
 
-// A setting: 5 s, 2.5 s, 400 ms, 1 min 30 s. In seconds.
+// Formats a configured duration, given in seconds: 5 s, 2.5 s, 400 ms, 1 min 30 s.
 export function setting(seconds) {
   if (!known(seconds)) return DASH;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
@@ -59,11 +59,11 @@ export function bytes(value) {
   return `${rest.toFixed(1)} TB`;
 }
 
-// An address with its port, without its middle where it is longer than one of IPv4: clients behind one address differ
-// by it.
+// Shortens an address with port in the middle if it is longer than one of IPv4. The port stays, because it
+// distinguishes clients behind one address.
 export const endpoint = (text) => (text.length > 21 ? `${text.slice(0, 10)}…${text.slice(-10)}` : text);
 
-// A number a second, few figures.
+// Formats a rate per second with few figures.
 export function rate(value) {
   if (!known(value)) return DASH;
   return value < 10 && value > 0 ? value.toFixed(1) : count(Math.round(value));
@@ -71,6 +71,6 @@ export function rate(value) {
 
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-// Date and time of day. In unix seconds.
+// Formats a date and time of day, given in unix seconds.
 export const moment = (unix) => (known(unix) ? exact.format(unix * 1000) : DASH);
 export const timeOfDay = (unix) => (known(unix) ? clockOnly.format(unix * 1000) : DASH);

@@ -1,4 +1,4 @@
-// The inspect page: what comes in goes into `sessions`, and what is in sight is drawn from there, once a frame at most.
+// The inspect page: events and lists update `sessions`; the visible part is drawn from there, at most once a frame.
 import { CLOSED, OPEN } from './columns.js';
 import { Details } from './details.js';
 import { Announcer, Kill, askToken, toast } from './dialogs.js';
@@ -10,8 +10,8 @@ import { Overview } from './overview.js';
 import { Sessions } from './sessions.js';
 import { Table } from './table.js';
 
-// What events may take of one frame; how often rows come and go, and change places; how long they stay where they are
-// for somebody who points at them. In milliseconds.
+// In milliseconds: the time for events in one frame; the interval between changes of the rows, and of their order; the
+// time for which rows stay in place after the pointer has moved over them.
 const BUDGET = 8;
 const ROWS_EVERY = 250;
 const ORDER_EVERY = 2000;
@@ -25,7 +25,7 @@ const api = new Api(askToken);
 const killed = new Set();
 
 let info = null;
-// The proxy's clock minus ours, in seconds.
+// The proxy's clock minus the browser's, in seconds.
 let ahead = 0;
 let generation = null;
 let tab = 'open';
@@ -34,9 +34,9 @@ const sorts = { open: { id: 'age', descending: false }, closed: { id: 'closed', 
 const columns = { open: OPEN, closed: CLOSED };
 
 const now = () => Date.now() / 1000 + ahead;
-const clock = (told) => (ahead = told - Date.now() / 1000);
+const clock = (time) => (ahead = time - Date.now() / 1000);
 
-// --- What is drawn, and when
+// --- Drawing
 
 const inbox = [];
 let scheduled = false;
@@ -50,7 +50,7 @@ function schedule() {
   requestAnimationFrame(frame);
 }
 
-// The next time something is due anyway.
+// Schedules a frame in `milliseconds`.
 function later(milliseconds) {
   setTimeout(schedule, milliseconds);
 }
@@ -74,7 +74,7 @@ function frame(time) {
   if (inbox.length) schedule();
 }
 
-// Takes events from the inbox, for so many milliseconds.
+// Handles events from the inbox for at most `budget` milliseconds.
 function read(budget) {
   const began = performance.now();
   let taken = 0;
@@ -102,12 +102,12 @@ function view() {
   empty(rows.length === 0, narrowed);
 }
 
-// Says why there is nothing.
+// Explains an empty table.
 function empty(nothing, narrowed) {
   const box = by('empty');
   const kind = !nothing || !loaded ? 'none' : narrowed ? 'search' : tab;
   box.hidden = kind === 'none';
-  // Where clients connect is known a moment later than that there are none.
+  // Part of the key, because the address arrives later than the empty list.
   const at = address();
   const shown = `${kind} ${at}`;
   if (box.dataset.shown === shown) return;
@@ -130,7 +130,7 @@ function empty(nothing, narrowed) {
   }
 }
 
-// Where clients connect, as somebody on this machine would write it.
+// Returns the host and port that clients connect to, as written on this machine.
 function address() {
   const listen = String([info?.listen ?? ''].flat()[0]);
   const port = /:(\d+)$/.exec(listen)?.[1];
@@ -139,7 +139,7 @@ function address() {
   return port && port !== '443' ? `${here === '127.0.0.1' ? 'localhost' : here}:${port}` : here;
 }
 
-// --- What comes in
+// --- Events
 
 const events = {
   open: (conn) => sessions.tell(conn, conn.opened_at),
@@ -149,20 +149,20 @@ const events = {
     announcer.closed(session);
     if (killed.delete(conn.id)) toast(`${conn.client}: ${conn.close.sentence}`, 'good');
   },
-  miss(told) {
-    overview.missed(told.at);
-    sessions.miss(told);
+  miss(event) {
+    overview.missed(event.at);
+    sessions.miss(event);
   },
   lost: () => lists.resync(),
-  stats(told) {
-    clock(told.at);
-    overview.stats(told);
+  stats(sample) {
+    clock(sample.at);
+    overview.stats(sample);
     overview.render(now());
-    drain(told);
-    if (generation !== null && told.generation > generation) {
-      toast(`The configuration was reloaded: generation ${told.generation}. Sessions keep the one they were opened under.`);
+    drain(sample);
+    if (generation !== null && sample.generation > generation) {
+      toast(`The configuration was reloaded: generation ${sample.generation}. Sessions keep the one they were opened under.`);
     }
-    generation = told.generation;
+    generation = sample.generation;
   },
 };
 
@@ -172,11 +172,11 @@ function drain({ phase, draining, open }) {
   if (!draining) return;
   const left = plural(open, 'connection');
   const words = {
-    announced: `Draining begins: the proxy still accepts, so that nobody is turned away while others take note. ${left} open.`,
+    announced: `Draining begins: the proxy still accepts connections until load balancers notice. ${left} open.`,
     drained: 'Drained: no connection is left.',
     aborting: `Draining was cut short; ${left} are being dropped.`,
   };
-  setText(banner, words[phase] ?? `Draining: nobody new is let in, and ${left} are being closed one after the other.`);
+  setText(banner, words[phase] ?? `Draining: no new connections are accepted, and ${left} are being closed one by one.`);
 }
 
 function link(state, text) {
@@ -186,17 +186,17 @@ function link(state, text) {
 
 const feed = new Feed(api, {
   async connecting() {
-    const told = await api.get('/v1/info');
-    const another = info && (info.pid !== told.pid || info.started_at !== told.started_at);
-    info = told;
-    clock(told.now);
+    const answer = await api.get('/v1/info');
+    const another = info && (info.pid !== answer.pid || info.started_at !== answer.started_at);
+    info = answer;
+    clock(answer.now);
     if (another) {
       feed.forget();
       sessions.clear();
       overview.clear();
       details.hide();
       generation = null;
-      toast('This is another process than before; what the page knew of the former one is gone.');
+      toast('The proxy is another process than before; the data of the previous one was discarded.');
     }
     const upstreams = [info.upstreams ?? []].flat().join(', ');
     setText(by('about'), `${info.version}${upstreams && ` in front of ${upstreams}`}`);
@@ -222,19 +222,19 @@ const feed = new Feed(api, {
   },
   event(name, data) {
     inbox.push([name, data]);
-    // No frames are drawn out of sight.
+    // A hidden page gets no animation frames.
     if (document.hidden) read(Infinity);
     else schedule();
   },
 });
 
-const lists = new Lists(api, sessions, (told) => {
-  clock(told);
+const lists = new Lists(api, sessions, (time) => {
+  clock(time);
   loaded = true;
   schedule();
 });
 
-// --- What a person does
+// --- User actions
 
 const kill = new Kill(async (session, code, reason) => {
   killed.add(session.id);
@@ -253,7 +253,7 @@ async function playDead(session) {
     await api.post(`/v1/connections/${session.id}/simulate-dead`, {});
     session.dead = true;
     const bound = heartbeat.interval_s + heartbeat.timeout_s * Math.max(1, heartbeat.max);
-    toast(`Nothing that ${client} sends is heard from now on. It will be found dead within ${setting(bound)}.`);
+    toast(`Input from ${client} is ignored from now on. It will be detected as dead within ${setting(bound)}.`);
   } catch (error) {
     toast(error.message, 'bad');
   }
@@ -310,7 +310,7 @@ const table = new Table(by('grid'), {
   },
 });
 
-// Makes the table that of the tab.
+// Gives the table the columns and actions of the current tab.
 function shape() {
   const offered = [
     { name: 'dead', label: 'Dead', hover: () => 'Simulate a dead client (d)', shown: isOpen, run: actions.dead },
@@ -342,8 +342,8 @@ function clearSearch() {
   schedule();
 }
 
-// Reads the diagnosis of the session whose details are shown: once a second while it lives, and less often when it has
-// ended, for its client may come back. Nothing is read out of sight.
+// Fetches the diagnosis of the session in the detail panel: once a second while it is live, and every five seconds
+// after it has closed, because its client may reconnect. Fetches nothing while the page is hidden.
 let following = 0;
 async function follow() {
   const turn = (following += 1);
@@ -402,8 +402,8 @@ by('grid').addEventListener('pointerleave', () => (pointedAt = -HELD));
 by('grid').addEventListener('focus', () => {
   if (!table.active && table.rows.length) table.activate(table.rows[0].id, false);
 });
-// Keys that belong to the table while nothing has the focus, as on a page that has just been loaded. Those that change a
-// connection need a row that was chosen before.
+// Keys passed to the table while no element has the focus, as on a page just loaded. Keys that change a connection need
+// an active row.
 const moves = new Set(['ArrowDown', 'ArrowUp', 'PageDown', 'PageUp', 'Home', 'End', 'Enter']);
 const changes = new Set(['k', 'd']);
 
@@ -428,7 +428,7 @@ addEventListener('keydown', (event) => {
   }
   const chosen = table.active;
   if (event.target === document.body && (moves.has(event.key) || (chosen && !details.shown && changes.has(event.key)))) {
-    // The focus chooses the first row, which is where the first arrow leads.
+    // The focus activates the first row, so the first arrow must not move on.
     table.focus();
     if (chosen || event.key !== 'ArrowDown') table.key(event);
     else event.preventDefault();
@@ -441,7 +441,7 @@ addEventListener('keydown', (event) => {
 addEventListener('scroll', schedule, { capture: true, passive: true });
 addEventListener('resize', schedule);
 document.addEventListener('visibilitychange', schedule);
-// Times go on by themselves.
+// Relative times change every second.
 setInterval(schedule, 1000);
 
 shape();

@@ -1,10 +1,11 @@
-// Keeps the sessions true to the lists of the admin listener. Comings, goings and misses are told by events; what else
-// changes (round trips, bytes, idle times) is read page by page, a few pages a second at most, however many there are.
+// Keeps the sessions in step with the lists of the admin listener. Opens, closes and misses arrive as events; other
+// values (round trips, bytes, idle times) are fetched page by page, a few pages a second at most, for any number of
+// sessions.
 
 const PAGE = 500;
-// Of the closed ones no more is read than that: this is a page to look at, not an archive.
+// The maximum number of pages fetched of the closed sessions.
 const CLOSED_PAGES = 10;
-// Between two pages, and between two readings of the whole list. In milliseconds.
+// The pauses between two pages, and between two passes over the whole list. In milliseconds.
 const PAUSE = 300;
 const REST = 1500;
 
@@ -16,20 +17,20 @@ export class Lists {
   #reading = false;
   #wake = () => {};
 
-  // `changed(now)` is called after each page; `now` is the proxy's time.
+  // `changed(now)` is called after each page; `now` is the proxy's time in unix seconds.
   constructor(api, sessions, changed) {
     this.#api = api;
     this.#sessions = sessions;
     this.#changed = changed;
   }
 
-  // What is known may be wrong: reads everything anew, without pauses.
+  // Fetches everything again, without pauses, because events may have been missed.
   resync() {
     this.#urgent = true;
     this.#wake();
   }
 
-  // Nothing can be read until the next `resync`.
+  // Stops fetching until the next `resync`.
   stop() {
     this.#reading = false;
   }
@@ -44,7 +45,7 @@ export class Lists {
           await this.#open(urgent);
           this.#reading = true;
         } catch (error) {
-          // The stream of events comes back, and asks for everything anew.
+          // The stream of events reconnects and then calls `resync`.
           console.debug('the list could not be read:', error);
           this.#reading = false;
         }

@@ -1,9 +1,9 @@
-// All sessions together: the figures of the last second, and their round trips over the last minutes.
+// The overview of all sessions: the figures of the last second, and the round trips of the last minutes.
 import { by, setClass, setText } from './dom.js';
 import { bytes, count, plural, rate, short, timeOfDay } from './format.js';
 import { Plot, nearest } from './plot.js';
 
-// Seconds that the plot shows at most, and at least.
+// The longest and the shortest period of the plot, in seconds.
 const SHOWN = 300;
 const SHOWN_AT_FIRST = 60;
 
@@ -17,19 +17,19 @@ export class Overview {
     this.#read();
   });
 
-  // The statistics of one second.
-  stats(told) {
+  // Shows the statistics of one second.
+  stats(sample) {
     const before = this.#last;
-    this.#last = told;
-    this.#samples.push({ at: told.at, p50: told.rtt.p50_s ?? null, p99: told.rtt.p99_s ?? null });
+    this.#last = sample;
+    this.#samples.push({ at: sample.at, p50: sample.rtt.p50_s ?? null, p99: sample.rtt.p99_s ?? null });
     while (this.#samples.length > SHOWN + 5) this.#samples.shift();
-    setText(by('f-open'), count(told.open));
-    setText(by('f-missing'), count(told.missing));
-    setClass(by('f-missing-box'), 'warned', told.missing > 0);
-    setText(by('f-closed'), count(told.closed_total));
-    setText(by('f-held'), bytes(told.buffered));
-    if (!before || told.at <= before.at) return;
-    const each = (way, what) => (told[way][what] - before[way][what]) / (told.at - before.at);
+    setText(by('f-open'), count(sample.open));
+    setText(by('f-missing'), count(sample.missing));
+    setClass(by('f-missing-box'), 'warned', sample.missing > 0);
+    setText(by('f-closed'), count(sample.closed_total));
+    setText(by('f-held'), bytes(sample.buffered));
+    if (!before || sample.at <= before.at) return;
+    const each = (way, what) => (sample[way][what] - before[way][what]) / (sample.at - before.at);
     setText(by('f-msgs'), `↑ ${rate(each('in', 'msgs'))}\n↓ ${rate(each('out', 'msgs'))}`);
     setText(by('f-bytes'), `↑ ${bytes(each('in', 'bytes'))}\n↓ ${bytes(each('out', 'bytes'))}`);
   }
@@ -43,7 +43,7 @@ export class Overview {
     }
   }
 
-  // Another process has other figures.
+  // Clears the figures, after a restart of the proxy.
   clear() {
     this.#last = null;
     this.#samples = [];
@@ -68,7 +68,7 @@ export class Overview {
     this.#read();
   }
 
-  // What the lines say where somebody points, or now.
+  // Shows the values at the pointer, otherwise the latest.
   #read() {
     const sample = this.#pointed === null ? this.#samples.at(-1) : nearest(this.#samples, this.#pointed);
     const when = this.#pointed === null || !sample ? '' : `${timeOfDay(sample.at)}: `;

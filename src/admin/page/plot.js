@@ -1,4 +1,4 @@
-// Round trips over time, as lines; missed beats as marks. Drawn as SVG, so that the style sheet has the colours.
+// A plot of round trips over time as lines and of misses as marks. It is SVG, so that the style sheet sets the colours.
 import { drawn, setAttribute } from './dom.js';
 import { short } from './format.js';
 
@@ -12,7 +12,7 @@ export class Plot {
   #read;
   #cursor = drawn('line', { class: 'cursor', visibility: 'hidden' });
 
-  // `read(at)` is called with a point in time (unix seconds) when somebody points at it, and with null when not.
+  // `read(at)` is called with the time under the pointer (unix seconds), and with null when the pointer leaves.
   constructor(svg, read) {
     this.#svg = svg;
     this.#read = read;
@@ -25,8 +25,8 @@ export class Plot {
     svg.addEventListener('pointerleave', () => this.#unpoint());
   }
 
-  // `lines`: [{ name, points: [{ at, s }] }], `s` null where there was nothing; `band`: a surface between the first line
-  // and the second; `marks`: [{ at, many }]; `from` and `to` in unix seconds; `label` says it all in words.
+  // `lines`: [{ name, points: [{ at, s }] }], `s` null without a value; `band`: whether to fill the area between the
+  // first line and the second; `marks`: [{ at, many }]; `from` and `to` in unix seconds; `label`: the plot as text.
   draw(what) {
     this.#last = what;
     setAttribute(this.#svg, 'aria-label', what.label);
@@ -38,7 +38,7 @@ export class Plot {
     const known = lines.some(({ points }) => points.some(({ s }) => s !== null));
     for (const value of [0, top / 2, top]) {
       parts.push(drawn('line', { class: 'rule', x1: MARGIN.left, x2: this.#width - MARGIN.right, y1: y(value), y2: y(value) }));
-      // A scale of nothing would be made up.
+      // Without values there is no scale.
       if (known) parts.push(drawn('text', { class: 'tick end', x: MARGIN.left - 8, y: y(value) + 4 }, value ? short(value) : '0'));
     }
     parts.push(drawn('text', { class: 'tick', x: MARGIN.left, y: this.#height - 3 }, before(what.to - what.from)));
@@ -102,12 +102,12 @@ export class Plot {
   }
 }
 
-// Of some points in time, the one next to `at`.
+// Returns the point nearest to `at`.
 export function nearest(points, at) {
   return points.reduce((best, point) => (!best || Math.abs(point.at - at) < Math.abs(best.at - at) ? point : best), null);
 }
 
-// Where time and a value are known, without holes.
+// Splits `points` into runs without gaps.
 function runs(points) {
   const found = [[]];
   for (const point of points) {
@@ -119,7 +119,7 @@ function runs(points) {
 
 const pairs = (unders, overs) => unders.map((under, index) => [under, overs[index] ?? under]);
 
-// The next of 1, 2, 4, 6, 8, 10 times a power of ten: halves of them are easy to read, too.
+// Returns the next of 1, 2, 4, 6, 8, 10 times a power of ten from `value` up; their halves are round numbers too.
 function niceAbove(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= value) ?? value;

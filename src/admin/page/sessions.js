@@ -1,19 +1,19 @@
-// What the page knows of every session. Nothing in here touches the document.
+// The model: the data of every session. This module does not access the document.
 
-// How long a row stays in sight after its session has closed. In milliseconds.
+// The time for which a row stays visible after its session has closed, in milliseconds.
 const LINGER = 1600;
-// Round trips and misses that are kept of one session, for its plot.
+// The maximum number of round trips, and of misses, kept for the plot of one session.
 const HISTORY = 240;
 
-// One session, from its first mention until its record is dropped.
+// One session, from its first record until it is dropped.
 export class Session {
   constructor(conn) {
     this.id = conn.id;
     this.rtts = []; // { at, s }
     this.misses = []; // unix seconds
-    this.leftAt = 0; // performance.now() of its close, if that was seen here
-    this.dead = false; // somebody here had it play dead
-    this.story = []; // { topic, text }, while its details are shown
+    this.leftAt = 0; // performance.now() of its close, if it closed while listed; otherwise 0
+    this.dead = false; // its death is simulated from this page
+    this.story = []; // { topic, text }, fetched for the detail panel
     this.haystack = haystack(conn);
     this.clientKey = conn.client.replace(/\d+/g, (digits) => digits.padStart(5, '0'));
     this.update(conn, 0);
@@ -23,7 +23,7 @@ export class Session {
     return this.conn.state === 'closed';
   }
 
-  // How it is, in a word.
+  // The state shown: alive, missing, playing dead, closing or closed.
   get health() {
     const { state, heartbeat } = this.conn;
     if (state !== 'open') return state;
@@ -31,12 +31,12 @@ export class Session {
     return heartbeat.misses > 0 ? 'missing' : 'alive';
   }
 
-  // Takes a newer record, which was true at `at` (unix seconds).
+  // Replaces the record with a newer one of the time `at` (unix seconds).
   update(conn, at) {
     this.conn = conn;
     this.seenAt = at;
     const rtt = conn.heartbeat.rtt_s;
-    // A round trip is told again until there is a new one.
+    // Records repeat the last round trip until there is a new one.
     if (rtt !== null && rtt !== this.rtts.at(-1)?.s) {
       this.rtts.push({ at: at || (conn.last_seen_at ?? conn.opened_at), s: rtt });
       if (this.rtts.length > HISTORY) this.rtts.shift();
@@ -54,15 +54,15 @@ export class Session {
 const haystack = ({ id, client, path, route, user_agent, subprotocol, sni, protocol, trace_id }) =>
   [id, client, path, route, user_agent, subprotocol, sni, protocol, trace_id].filter(Boolean).join('\n').toLowerCase();
 
-// All of them: the live ones, and the last of those that have closed.
+// The live sessions, and the latest `keep` closed ones.
 export class Sessions {
   live = new Map();
-  closed = new Map(); // in the order in which they closed
+  closed = new Map(); // in the order of their closes
   keep = 1000;
-  // Grows when a row comes or goes, so that a view knows when it is out of date.
+  // Increases when a row is added or removed, so that an outdated view can be detected.
   version = 0;
 
-  // What a page of the list or an event says of a session. What has closed stays closed: a list may be older than the
+  // Stores a record from a list or an event. A closed session stays closed, because a list may be older than the close
   // event.
   tell(conn, at) {
     if (conn.state === 'closed') return this.close(conn);
@@ -79,7 +79,7 @@ export class Sessions {
     return session;
   }
 
-  // A session has closed, now or earlier; null if that was known.
+  // Stores a closed session. Returns null if it was stored before.
   close(conn, now = 0) {
     if (this.closed.has(conn.id)) return null;
     const session = this.live.get(conn.id) ?? new Session(conn);
@@ -92,13 +92,13 @@ export class Sessions {
     return session;
   }
 
-  miss(told) {
-    const session = this.live.get(told.id);
-    session?.missed(told);
+  miss(event) {
+    const session = this.live.get(event.id);
+    session?.missed(event);
     return session;
   }
 
-  // The last ones closed, newest first, as a list that was fetched; what is here already stays.
+  // Adds closed sessions from a fetched list; those already stored stay as they are.
   fill(conns) {
     for (const conn of conns) {
       this.live.delete(conn.id);
@@ -109,7 +109,7 @@ export class Sessions {
     this.version += 1;
   }
 
-  // Drops what a complete list that began at `since` did not have; says whether there was any.
+  // Drops the live sessions that are missing from a complete list begun at `since`. Returns whether there were any.
   prune(since) {
     let gone = false;
     for (const session of this.live.values()) {
@@ -121,7 +121,7 @@ export class Sessions {
     return gone;
   }
 
-  // Lets go of rows whose sessions have closed a moment ago; says whether more are to go.
+  // Removes the rows of closed sessions after LINGER. Returns whether more remain to be removed.
   settle(now) {
     let waiting = false;
     for (const session of this.live.values()) {
@@ -147,14 +147,15 @@ export class Sessions {
     return this.live.get(id) ?? this.closed.get(id);
   }
 
-  // How many are open, without those whose rows only linger.
+  // The number of open sessions, without closed ones whose rows are still visible.
   get open() {
     let open = 0;
     for (const session of this.live.values()) open += session.closed ? 0 : 1;
     return open;
   }
 
-  // Those that match every word, in order. `key(session)` gives a number or a text; unknown ones come last either way.
+  // Returns the sessions that match every word, sorted. `key(session)` returns a number or a text; unknown keys sort
+  // last in either direction.
   view({ closed, text, missing, key, descending }) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const found = [];

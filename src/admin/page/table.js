@@ -1,8 +1,8 @@
-// A table of many rows, of which only those in sight exist. Its rows are elements that are used again; the focus is on
-// the table as a whole and one row is the active one (aria-activedescendant), so that it may be out of sight.
+// A virtual table: only visible rows have elements, and these are reused. The focus is on the table as a whole and one
+// row is active (aria-activedescendant), so that the active row may be scrolled out of view.
 import { element, setAttribute, setClass, setText, setTitle } from './dom.js';
 
-// Rows kept ready above and below what is in sight.
+// The number of rows drawn above and below the visible ones.
 const SPARE = 6;
 
 export class Table {
@@ -19,8 +19,8 @@ export class Table {
   #act;
   #rowHeight = 0;
 
-  // `act` has `sorted()`, `activated(session)`, `opened(session)` and `key(key, session)`, which says whether it was one
-  // that it knows.
+  // `act` has `sorted()`, `activated(session)`, `opened(session)` and `key(key, session)`, which returns whether it
+  // handled the key.
   constructor(grid, act) {
     this.#grid = grid;
     this.#act = act;
@@ -34,7 +34,7 @@ export class Table {
     this.#body.addEventListener('pointerover', (event) => this.#explain(event));
   }
 
-  // Makes it a table of these columns. `actions` are buttons in each row: { name, label, hover(session), run(session),
+  // Sets the columns. `actions` are the buttons of each row: { name, label, hover(session), run(session),
   // shown(session) }.
   shape(name, columns, actions, sort) {
     this.#grid.dataset.table = name;
@@ -72,7 +72,7 @@ export class Table {
     return this.rows[this.#activeIndex()] ?? null;
   }
 
-  // Says by which column, and tells it in the head.
+  // Sets the sort column and marks it in the header.
   sortBy(sort) {
     this.sort = sort;
     for (const header of this.#head.firstChild.children) {
@@ -81,7 +81,7 @@ export class Table {
     }
   }
 
-  // Takes other rows. What is in sight stays where it is, unless `fresh`.
+  // Replaces the rows. Visible rows keep their place, unless `fresh`.
   show(rows, fresh) {
     const anchor = fresh ? null : this.#anchor();
     this.rows = rows;
@@ -93,12 +93,12 @@ export class Table {
     if (index >= 0) this.#scroll((index - anchor.index) * this.#rowHeight);
   }
 
-  // Draws what is in sight; `now` is the proxy's time.
+  // Draws the visible rows; `now` is the proxy's time in unix seconds.
   render(now) {
     this.#measure();
     const { first, last } = this.#inSight();
     const wanted = Math.max(0, last - first);
-    // Slots are taken in turn, so that a scroll by one row changes one of them.
+    // A row uses the slot of its index modulo their number, so that a scroll by one row changes one slot.
     if (wanted > this.#slots.length) {
       for (const { node } of this.#slots) node.remove();
       this.#slots = Array.from({ length: wanted }, (_, index) => this.#slot(index));
@@ -119,7 +119,7 @@ export class Table {
     else this.#grid.removeAttribute('aria-activedescendant');
   }
 
-  // Makes the row of `id` the active one, and brings it into sight.
+  // Activates the row of `id` and scrolls it into view.
   activate(id, intoSight = true) {
     this.activeId = id;
     const index = this.#activeIndex();
@@ -164,7 +164,7 @@ export class Table {
     const buttons = this.#actions.map(({ name, label }) => {
       const button = element('button', `act act-${name}`, label);
       button.type = 'button';
-      button.tabIndex = -1; // The keyboard has keys for them.
+      button.tabIndex = -1; // reached by keys of the table instead
       button.dataset.action = name;
       return button;
     });
@@ -203,7 +203,7 @@ export class Table {
     });
   }
 
-  // What exactly a cell says is worked out for the one that somebody points at.
+  // Sets the hover texts of the row under the pointer; others are not computed.
   #explain(event) {
     const node = event.target.closest('.row');
     const slot = this.#slots.find((one) => one.node === node);
@@ -220,12 +220,12 @@ export class Table {
     this.#body.style.height = `${this.rows.length * height}px`;
   }
 
-  // On a wide page the table scrolls by itself, on a narrow one the page does.
+  // Returns whether the table scrolls (wide pages) rather than the page (narrow ones).
   #scrollsItself() {
     return getComputedStyle(this.#grid).overflowY === 'auto';
   }
 
-  // What covers rows at the top, and where rows can be seen, in the window's coordinates.
+  // Returns the top and the bottom of the area in which rows are visible, in window coordinates.
   #sight() {
     const { top, bottom } = this.#grid.getBoundingClientRect();
     const tools = this.#scrollsItself() ? 0 : (document.querySelector('.tools')?.getBoundingClientRect().bottom ?? 0);
@@ -242,7 +242,7 @@ export class Table {
     };
   }
 
-  // How much of the rows lies above what is in sight.
+  // Returns the height of the rows above the visible area, in pixels.
   #hiddenAbove() {
     return this.#sight().top - this.#body.getBoundingClientRect().top;
   }
@@ -253,7 +253,7 @@ export class Table {
     else scrollBy(0, by);
   }
 
-  // The row at the top of what is in sight, if somebody has scrolled to it.
+  // Returns the topmost visible row, if the table is scrolled.
   #anchor() {
     const hidden = this.#hiddenAbove();
     if (hidden < 1) return null;
@@ -273,7 +273,7 @@ export class Table {
     return this.activeId === null ? -1 : this.rows.findIndex(({ id }) => id === this.activeId);
   }
 
-  // Does what a key asks for.
+  // Handles a key.
   key(event) {
     const page = Math.max(1, Math.floor(this.#grid.clientHeight / this.#rowHeight) - 2);
     const last = this.rows.length - 1;

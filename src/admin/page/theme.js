@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, until somebody chooses. Loaded before anything is painted, so nothing flashes.
+// The colour scheme: that of the system until the user chooses one. Loaded before the first paint, to avoid a flash.
 (() => {
   const KEY = 'pulsegate.theme';
   const root = document.documentElement;
@@ -7,7 +7,7 @@
     try {
       return localStorage.getItem(KEY);
     } catch {
-      return null; // Storage is denied: the choice lasts as long as the page.
+      return null; // storage is denied: the choice lasts as long as the page
     }
   };
   const isDark = () => (root.dataset.theme ? root.dataset.theme === 'dark' : system.matches);
@@ -15,7 +15,7 @@
 
   addEventListener('DOMContentLoaded', () => {
     const button = document.getElementById('theme');
-    const tell = () => {
+    const update = () => {
       button.setAttribute('aria-pressed', isDark());
       button.title = `Dark is ${isDark() ? 'on' : 'off'}${root.dataset.theme ? '' : ', as your system has it'}`;
     };
@@ -24,11 +24,11 @@
       try {
         localStorage.setItem(KEY, root.dataset.theme);
       } catch {
-        // As above.
+        // Storage is denied, as above.
       }
-      tell();
+      update();
     });
-    system.addEventListener('change', tell);
-    tell();
+    system.addEventListener('change', update);
+    update();
   });
 })();

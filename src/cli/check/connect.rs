@@ -6,13 +6,13 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::config::Settings;
-use crate::suspension::watched;
+use crate::config::{FileCache, Settings};
+use crate::suspension::with_pause_record;
 use crate::upstream::{App, Unusable};
 
 /// The outcome of an attempt to use one app.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub struct AppTrial {
     /// The app's URL.
     pub app: String,
     /// The request that was answered, or the error.
@@ -24,23 +24,23 @@ pub struct Trial {
 /// # Errors
 ///
 /// The errors of the runtime.
-pub fn try_apps(settings: &Settings) -> io::Result<Vec<Trial>> {
+pub fn try_apps(settings: &Settings, cache: &FileCache) -> io::Result<Vec<AppTrial>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let trials = settings.upstreams().into_iter().map(async |upstream| {
-        let outcome = match App::open(upstream, Instant::now()) {
+        let outcome = match App::load(upstream, cache, Instant::now()) {
             Ok(app) => app.try_once().await,
             // The files were read before, and are read again here.
             Err(error) => Err(Unusable { error: error.to_string(), help: "run the check again".into(), pin: None }),
         };
-        Trial { app: upstream.to_string(), outcome }
+        AppTrial { app: upstream.to_string(), outcome }
     });
-    let trials = runtime.block_on(watched(join_all(trials)));
+    let trials = runtime.block_on(with_pause_record(join_all(trials)));
     // A name resolution still in progress is not awaited.
     runtime.shutdown_background();
     Ok(trials)
 }
 
-impl Trial {
+impl AppTrial {
     /// Returns the line of an app that can be used, as text.
     pub(super) fn line(&self) -> Option<String> {
         let answered = self.outcome.as_ref().ok()?;

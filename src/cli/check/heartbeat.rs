@@ -6,7 +6,7 @@ use humantime::format_duration;
 use serde_json::{Map, Value, json};
 
 use crate::heartbeat::{
-    Auto, Builtin, Handshake, Heartbeat, Liveness, Mode, Policy, Profile, Proof, RECOGNISABLE, Signs,
+    Auto, Builtin, DETECTABLE, Handshake, Heartbeat, Liveness, Mode, Policy, Profile, ProofOfLife, Signs,
 };
 use crate::ws::Coding;
 
@@ -27,7 +27,7 @@ pub(super) fn sentences(heartbeat: &Heartbeat) -> Vec<String> {
         Heartbeat::Fixed(policy) => return vec![sentence(policy)],
         Heartbeat::Auto(auto) => auto,
     };
-    let lead = "the heartbeat that the upgrade shows:".to_owned();
+    let lead = "the heartbeat selected by the upgrade:".to_owned();
     let kinds = kinds(heartbeat, auto);
     let kinds =
         kinds.iter().map(|(shown, policy)| format!("{}: {}", shown.unwrap_or("anything else"), sentence(policy)));
@@ -55,7 +55,7 @@ pub(super) fn facts(heartbeat: &Heartbeat) -> Map<String, Value> {
 
 /// Returns the sign by which the upgrade shows each kind of session, and its policy; the last kind has no sign.
 fn kinds<'a>(heartbeat: &'a Heartbeat, auto: &'a Auto) -> Vec<(Option<&'static str>, &'a Policy)> {
-    let shown = RECOGNISABLE.into_iter().map(|(builtin, sign)| (Some(sign), &**auto.policy(builtin)));
+    let shown = DETECTABLE.into_iter().map(|(builtin, sign)| (Some(sign), &**auto.policy(builtin)));
     shown.chain([(None, &**heartbeat.policy())]).collect()
 }
 
@@ -85,23 +85,23 @@ fn sentence(policy: &Policy) -> String {
 fn unreadable(policy: &Policy) -> Option<&'static str> {
     let takeover = Coding::Deflate { client_takeover: true, server_takeover: true };
     let plainest = Signs { subprotocols: &[], path: "/", query: "" };
-    if Heartbeat::from(policy.clone()).pick(&plainest, takeover).degraded.is_some() {
+    if Heartbeat::from(policy.clone()).select(&plainest, takeover).degraded.is_some() {
         return Some("pinged instead where the app compresses its messages with context takeover");
     }
     let reads = policy.liveness == Liveness::PongOnly
         && matches!(policy.mode, Mode::Passive(_))
-        && policy.proof() != Some(Proof::Pongs);
+        && policy.proof() != Some(ProofOfLife::Pongs);
     reads.then_some("a compressed message whose content cannot be read counts as a heartbeat")
 }
 
 /// Describes the proxy's action.
 fn does(policy: &Policy) -> String {
-    let quiet = format!("after {} of quiet", format_duration(policy.interval));
+    let quiet = format!("after {} of silence", format_duration(policy.interval));
     let name = policy.mode.profile().map_or("", |profile| profile.name);
     let does = match &policy.mode {
         Mode::Off => "no heartbeat".to_owned(),
         Mode::Protocol => format!("pinged {quiet}"),
-        Mode::App(_) => format!("asked ({name}) {quiet}"),
+        Mode::App(_) => format!("probed ({name}) {quiet}"),
         Mode::Answer(_) => format!("answered ({name})"),
         Mode::Passive(profile) if is_pinged(policy, profile) => format!("watched ({name}) and pinged {quiet}"),
         Mode::Passive(profile) if agrees_late(profile) => {
@@ -119,10 +119,10 @@ fn held(policy: &Policy) -> Option<String> {
         Bound::Within(bound) => seconds(bound),
         Bound::Agreed(words) => words,
     };
-    let asked = matches!(policy.proof(), Some(Proof::Pongs | Proof::Answers));
+    let asked = matches!(policy.proof(), Some(ProofOfLife::Pongs | ProofOfLife::Answers));
     let longer = if policy.adaptive && asked { " (more where round trips are long)" } else { "" };
     let from = match policy.proof() {
-        Some(Proof::SpeaksWhenQuiet(_)) => " of the last word of either side",
+        Some(ProofOfLife::SendsWhenIdle(_)) => " of the last message of either side",
         _ => "",
     };
     Some(format!("a dead client is gone within {within}{from}{longer}"))
@@ -145,7 +145,7 @@ fn bound(policy: &Policy) -> Bound {
         _ => (false, None),
     };
     match (proof, handshake, policy.window) {
-        (Proof::Pongs, Some(handshake), None) => {
+        (ProofOfLife::Pongs, Some(handshake), None) => {
             let agreed = match handshake {
                 Handshake::Stomp => "3 × the interval",
                 Handshake::Mqtt => "1.5 × the keep-alive",
@@ -153,15 +153,17 @@ fn bound(policy: &Policy) -> Bound {
             };
             Bound::Agreed(format!("{agreed} that it has agreed on, {} while it is pinged", seconds(pinged)))
         }
-        (Proof::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
-        (Proof::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
-        (Proof::Pongs | Proof::Answers, ..) => Bound::Within(pinged),
-        (Proof::SpeaksWhenQuiet(window), Some(_), None) => {
+        (ProofOfLife::Pongs, Some(_), Some(window)) => Bound::Within(window.max(pinged)),
+        (ProofOfLife::Answers, ..) if watched => Bound::Agreed(asked_by_app(policy)),
+        (ProofOfLife::Pongs | ProofOfLife::Answers, ..) => Bound::Within(pinged),
+        (ProofOfLife::SendsWhenIdle(window), Some(_), None) => {
             Bound::Agreed(format!("1.5 × the app's activity timeout ({} where it names none)", seconds(window)))
         }
         // A client to which the app sends nothing needs to send nothing.
-        (Proof::SpeaksWhenSpokenTo(window), ..) => Bound::Agreed(format!("{} of the app's next word", seconds(window))),
-        (Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window), ..) => {
+        (ProofOfLife::SendsAfterApp(window), ..) => {
+            Bound::Agreed(format!("{} of the app's next message", seconds(window)))
+        }
+        (ProofOfLife::Sends(window) | ProofOfLife::SendsWhenIdle(window), ..) => {
             // A session that begins with pings may end during that phase.
             Bound::Within(if starts_late(policy) { window.max(pinged) } else { window })
         }
@@ -186,12 +188,12 @@ fn starts_late(policy: &Policy) -> bool {
 
 /// Returns whether pings are the only probes, in every phase.
 fn is_pinged(policy: &Policy, profile: &Profile) -> bool {
-    policy.proof() == Some(Proof::Pongs) && profile.handshake.is_none()
+    policy.proof() == Some(ProofOfLife::Pongs) && profile.handshake.is_none()
 }
 
 /// Returns whether clients are pinged until app and client have agreed on a heartbeat.
 fn agrees_late(profile: &Profile) -> bool {
-    profile.proof == Proof::Pongs
+    profile.proof == ProofOfLife::Pongs
 }
 
 fn seconds(duration: Duration) -> String {

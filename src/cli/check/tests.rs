@@ -1,4 +1,4 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
 mod heartbeats;
 
@@ -22,18 +22,19 @@ impl File {
     }
 
     /// Returns the verdict, and the output with the file's path replaced.
-    fn check(&self, format: Format, certificates: Result<(), &str>) -> (Verdict, String) {
+    fn check(&self, format: OutputFormat, certificates: Result<(), &str>) -> (CheckResult, String) {
         let mut out = Vec::new();
         let fault = |role, file: &Path| {
             let fault = |error: &str| TlsFault { role, file: file.into(), what: error.to_owned(), help: None };
             certificates.err().map(fault).into_iter().collect()
         };
-        let app = |app: &Upstream| {
+        let app = |app: &UpstreamSettings| {
             fault(TlsRole::Authorities, app.tls.as_ref().and_then(|tls| tls.ca.as_deref()).unwrap_or(&self.0))
         };
-        let certificates = |tls: &Tls| fault(TlsRole::PrivateKey, &tls.private_key);
+        let certificates = |tls: &TlsSettings| fault(TlsRole::PrivateKey, &tls.private_key);
         let input = Input::File(self.0.clone());
-        let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
+        let subject =
+            Subject { input: &input, overrides: &Overrides::default(), unread: &[], cache: &FileCache::default() };
         let checked = check(subject, format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
@@ -68,8 +69,8 @@ heartbeat.mode = "off"
 
 #[test]
 fn a_valid_configuration_is_described_in_a_few_lines() {
-    let (verdict, out) = File::new("valid", VALID).check(Format::Human, Ok(()));
-    assert_eq!(verdict, Verdict::Valid);
+    let (verdict, out) = File::new("valid", VALID).check(OutputFormat::Human, Ok(()));
+    assert_eq!(verdict, CheckResult::Valid);
     assert_snapshot!(out, @r#"
     FILE is valid.
       listens on   0.0.0.0:8443 for https and wss, 2 workers
@@ -79,18 +80,18 @@ fn a_valid_configuration_is_described_in_a_few_lines() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
       route        /raw/   no heartbeat
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
 
-    warning: any web page can open WebSockets in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
 }
 
 #[test]
 fn a_valid_configuration_is_an_object_for_machines() {
-    let (verdict, out) = File::new("valid-json", VALID).check(Format::Json, Ok(()));
-    assert_eq!(verdict, Verdict::Valid);
+    let (verdict, out) = File::new("valid-json", VALID).check(OutputFormat::Json, Ok(()));
+    assert_eq!(verdict, CheckResult::Valid);
     let object: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!(object["valid"], true);
     assert_eq!(object["errors"], json!([]));
@@ -155,40 +156,40 @@ origins = { allow = [] }
 
 #[test]
 fn a_listener_is_described_with_hosts_apps_origins_and_limits() {
-    let (_, out) = File::new("full", FULL).check(Format::Human, Ok(()));
+    let (_, out) = File::new("full", FULL).check(OutputFormat::Human, Ok(()));
     assert_snapshot!(out, @"
     FILE is valid.
       listens on   0.0.0.0:8443 for https and wss, 1 worker
-                   behind the PROXY protocol of 10.0.0.0/8, and of nobody else
+                   behind the PROXY protocol of 10.0.0.0/8 only
                    0.0.0.0:8080 for http, which is sent to https
       presents     /tls.crt
                    /shop.crt to shop.example, *.shop.example
-                   nothing to those who ask for another name, or for none
+                   no certificate for other names, or without a name
                    TLS 1.3 only
-                   clients may show a certificate of /clients.pem
+                   clients may present a certificate of /clients.pem
                    Strict-Transport-Security: max-age=15552000
       passes on to https://[::1]:3443, never probed
                    trusted by /ca.pem for app.internal, shown /proxy.crt
                    from ::2
-      believes     what 10.0.0.1/32 say of the client
+      believes     the forwarded headers of 10.0.0.1/32
       limits       300 connections, 200 connections of one address, 20 handshakes a second of one address, 268435456 bytes held by all sessions
       health on    127.0.0.1:9090 for probes and metrics, in plain HTTP
       admin on     127.0.0.1:4040
       ends within  1m 37s: 0s announced, 1m 30s to close WebSockets with 4000, 2s for the last answers, 5s to spare
                    wait 98 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
                    closes WebSockets at the age of 12h
-      route        admin.app.example/     pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        admin.app.example/     pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to unix:/run/admin.sock, never probed
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        *.app.example/public/  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        *.app.example/public/  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in no pages
-      route        /api/                  pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /api/                  pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             to https://[::1]:3443, never probed
                                             has 10m to answer
                                             trusted by /ca.pem for app.internal, shown /proxy.crt
                                             from ::2
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
-      route        /                      pinged after 25s of quiet, a dead client is gone within 45 s, 50 messages a second
+      route        /                      pinged after 25s of silence, a dead client is gone within 45 s, 50 messages a second
                                             lets in pages of same-host, https://*.app.example, http://localhost:3000
       overlaps     admin.app.example/ hides *.app.example/public/ on admin.app.example: the narrower host
                    admin.app.example/ hides /api/ on admin.app.example: a route for a host counts before one for any
@@ -214,17 +215,17 @@ trusted_proxies = ["10.0.0.0/8"]
 #[test]
 fn a_listener_without_tls_is_described_with_the_proxies_that_it_trusts() {
     let file = File::new("plain", PLAIN);
-    let (verdict, out) = file.check(Format::Human, Ok(()));
-    assert_eq!(verdict, Verdict::Valid, "{out}");
+    let (verdict, out) = file.check(OutputFormat::Human, Ok(()));
+    assert_eq!(verdict, CheckResult::Valid, "{out}");
     assert_snapshot!(out.lines().take(6).collect::<Vec<_>>().join("\n"), @"
     FILE is valid.
-      listens on   0.0.0.0:8443 for http and ws from the proxies that terminate TLS, and from no others, 1 worker
+      listens on   0.0.0.0:8443 for http and ws, only from the proxies that terminate TLS, 1 worker
       passes on to https://app.internal:443, probed after 15s of silence, given up after 1m
                    trusted by the key sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=
                    each connection with a PROXY header, and for one client only
-      believes     what 10.0.0.0/8 say of the client
+      believes     the forwarded headers of 10.0.0.0/8
     ");
-    let (_, out) = file.check(Format::Json, Ok(()));
+    let (_, out) = file.check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
     assert_eq!((&object["serves"]["tls_mode"], &object["serves"]["certificate"]), (&json!("off"), &Value::Null));
 }
@@ -237,7 +238,7 @@ fn the_limit_of_connections_is_explained() {
         config::from_str(path, &text, &config::Environment::default(), &Overrides::default()).expect("valid")
     };
     let limit = |limits: &str| {
-        let lines = edge::sentences(&settings(limits));
+        let lines = listener::sentences(&settings(limits));
         let found = lines.into_iter().find(|(about, _)| *about == "limits");
         found.map_or_else(String::new, |(_, lines)| lines.join("\n"))
     };
@@ -249,16 +250,16 @@ fn the_limit_of_connections_is_explained() {
     assert_eq!(limit(""), expected);
     assert_eq!(limit("connections = 7"), "7 connections");
     assert_eq!(limit("connections = \"off\""), "");
-    assert_eq!(edge::open_files(&settings("connections = 7")).filter(|_| open_files > 1000), None);
+    assert_eq!(listener::open_files(&settings("connections = 7")).filter(|_| open_files > 1000), None);
     let needed = 2 * 100_000_000 + reserve;
-    let warning = edge::open_files(&settings("connections = 100000000")).unwrap_or_default();
+    let warning = listener::open_files(&settings("connections = 100000000")).unwrap_or_default();
     let expected = format!("100000000 connections need {needed} open files, and the limit here is {open_files}: ");
     assert!(warning.starts_with(&expected) || open_files >= needed, "{warning}");
 }
 
 #[test]
 fn an_edge_is_an_object_for_machines() {
-    let (_, out) = File::new("full-json", FULL).check(Format::Json, Ok(()));
+    let (_, out) = File::new("full-json", FULL).check(OutputFormat::Json, Ok(()));
     let mut object = edge_alone(serde_json::from_str(&out).expect("JSON"));
     take_limits(&mut object);
     assert_snapshot!(format!("{object:#}"), @r#"
@@ -351,7 +352,7 @@ fn an_edge_is_an_object_for_machines() {
 
 #[test]
 fn the_limits_are_an_object_for_machines() {
-    let (_, out) = File::new("limits-json", FULL).check(Format::Json, Ok(()));
+    let (_, out) = File::new("limits-json", FULL).check(OutputFormat::Json, Ok(()));
     let limits = take_limits(&mut edge_alone(serde_json::from_str(&out).expect("JSON")));
     assert_snapshot!(format!("{limits:#}"), @r#"
     {
@@ -393,7 +394,7 @@ const OPERATION: [&str; 4] = ["admin", "drain", "log", "otel"];
 
 #[test]
 fn operation_is_an_object_for_machines() {
-    let (_, out) = File::new("operation-json", FULL).check(Format::Json, Ok(()));
+    let (_, out) = File::new("operation-json", FULL).check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
     let facts: Vec<String> = OPERATION.iter().map(|name| format!("{name}: {}", object["serves"][name])).collect();
     assert_snapshot!(facts.join("\n"), @r#"
@@ -411,8 +412,8 @@ fn an_admin_listener_is_described_with_its_token() {
     let path = token.path().display().to_string();
     let said = |keys: &str| {
         let file = File::new("door", &format!("{VALID}[admin]\nhealth = \"off\"\n{keys}"));
-        let (verdict, out) = file.check(Format::Human, Ok(()));
-        assert_eq!(verdict, Verdict::Valid, "{out}");
+        let (verdict, out) = file.check(OutputFormat::Human, Ok(()));
+        assert_eq!(verdict, CheckResult::Valid, "{out}");
         assert!(!out.contains("health on") && !out.contains("0123456789abcdef"), "{out}");
         let lines = out.lines().filter(|line| line.contains("admin on") || line.starts_with("note"));
         lines.map(|line| line.trim().replace(&path, "TOKEN")).collect::<Vec<_>>().join("\n")
@@ -433,13 +434,13 @@ fn an_admin_listener_is_described_with_its_token() {
 fn the_longest_end_counts_the_most_patient_route() {
     let text = VALID.replace("heartbeat.mode = \"off\"", "heartbeat.close_grace = \"10500ms\"");
     let file = File::new("end", &format!("{text}[drain]\nwindow = \"1m\""));
-    let (_, out) = file.check(Format::Human, Ok(()));
+    let (_, out) = file.check(OutputFormat::Human, Ok(()));
     let at = out.find("  ends within").expect("it is told");
     assert_snapshot!(out[at..].lines().take(2).collect::<Vec<_>>().join("\n"), @"
     ends within  1m 20s 500ms: 5s announced, 1m to close WebSockets with 1012, 10s 500ms for the last answers, 5s to spare
                  wait 82 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
     ");
-    let (_, out) = file.check(Format::Json, Ok(()));
+    let (_, out) = file.check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
     let drain = &object["serves"]["drain"];
     assert_eq!((&drain["close_grace_s"], &drain["window_s"]), (&json!(10.5), &json!(60.0)));
@@ -449,8 +450,8 @@ fn the_longest_end_counts_the_most_patient_route() {
 #[test]
 fn open_origins_are_warned_of_by_route() {
     let file = File::new("open", &VALID.replace("path = \"/raw/\"", "path = \"/raw/\"\norigins.allow = [\"null\"]"));
-    let (verdict, out) = file.check(Format::Human, Ok(()));
-    assert_eq!(verdict, Verdict::Valid, "a warning is no error");
+    let (verdict, out) = file.check(OutputFormat::Human, Ok(()));
+    assert_eq!(verdict, CheckResult::Valid, "a warning is no error");
     assert_snapshot!(out, @r#"
     FILE is valid.
       listens on   0.0.0.0:8443 for https and wss, 2 workers
@@ -460,16 +461,16 @@ fn open_origins_are_warned_of_by_route() {
       admin on     /run/pulsegate/admin.sock, for its own user, if it can be opened
       ends within  27s: 5s announced, 15s to close WebSockets with 1012, 2s for the last answers, 5s to spare
                    wait 28 s before it is killed: terminationGracePeriodSeconds, TimeoutStopSec
-      route        /live/  pinged after 1s 500ms of quiet, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
+      route        /live/  pinged after 1s 500ms of silence, a dead client is gone within 4.5 s (more where round trips are long), messages up to 65536 bytes
                              lets in pages of any origin
       route        /raw/   no heartbeat
                              lets in pages of null
-      route        /       pinged after 25s of quiet, a dead client is gone within 45 s
+      route        /       pinged after 25s of silence, a dead client is gone within 45 s
                              lets in pages of any origin
 
-    warning: any web page can open WebSockets on /live/, / in the name of whoever visits it: set `allow` in [origins] to the origins of your own pages, such as "same-host"
+    warning: any web page can open WebSockets on /live/, / in the name of its visitors: set `allow` in [origins] to the origins of your own pages, such as "same-host"
     "#);
-    let (_, out) = file.check(Format::Json, Ok(()));
+    let (_, out) = file.check(OutputFormat::Json, Ok(()));
     let object: Value = serde_json::from_str(&out).expect("JSON");
     assert!(object["warnings"][0].as_str().is_some_and(|warning| warning.contains("on /live/, / in")), "{out}");
 }
@@ -480,8 +481,8 @@ fn the_files_for_apps_behind_tls_are_read() {
     let url = "[[route]]\npath = \"/b/\"\nupstream = \"https://two\"\n";
     let table = "[[route]]\npath = \"/c/\"\nupstream = { tls = { ca = \"/three.pem\" } }\n";
     let file = File::new("apps", &[tls, url, table].concat());
-    let (verdict, out) = file.check(Format::Human, Err("no such file"));
-    assert_eq!(verdict, Verdict::Invalid);
+    let (verdict, out) = file.check(OutputFormat::Human, Err("no such file"));
+    assert_eq!(verdict, CheckResult::Invalid);
     // The first one is about the proxy's own certificate.
     let found: Vec<&str> = out.lines().filter(|line| line.starts_with("error")).skip(1).collect();
     let expected = [
@@ -495,8 +496,8 @@ fn the_files_for_apps_behind_tls_are_read() {
 #[test]
 fn certificates_are_read_even_where_something_else_is_wrong() {
     let file = File::new("certificates", &VALID.replace("workers = 2", "workers = 0"));
-    let (verdict, out) = file.check(Format::Human, Err("/tls.key: no such file"));
-    assert_eq!(verdict, Verdict::Invalid);
+    let (verdict, out) = file.check(OutputFormat::Human, Err("/tls.key: no such file"));
+    assert_eq!(verdict, CheckResult::Invalid);
     assert_snapshot!(out, @r#"
     error: `listen.workers` must be "auto" or a whole number from 1 to 1024
      --> FILE:3:11
@@ -517,8 +518,8 @@ fn certificates_are_read_even_where_something_else_is_wrong() {
 #[test]
 fn errors_are_objects_for_machines() {
     let file = File::new("errors-json", &VALID.replace("workers = 2", "wokers = 2\naddress = 1"));
-    let (verdict, out) = file.check(Format::Json, Ok(()));
-    assert_eq!(verdict, Verdict::Invalid);
+    let (verdict, out) = file.check(OutputFormat::Json, Ok(()));
+    assert_eq!(verdict, CheckResult::Invalid);
     assert_snapshot!(out, @r#"
     {
       "errors": [
@@ -550,9 +551,10 @@ fn errors_are_objects_for_machines() {
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
     let input = Input::from(Path::new("src/none.toml"));
-    let subject = Subject { input: &input, overrides: &Overrides::default(), unread: &[] };
-    let verdict = check(subject, Format::Human, |_| Vec::new(), |_| Vec::new(), None, &mut out);
-    assert_eq!(verdict.expect("memory takes all"), Verdict::Invalid);
+    let subject =
+        Subject { input: &input, overrides: &Overrides::default(), unread: &[], cache: &FileCache::default() };
+    let verdict = check(subject, OutputFormat::Human, |_| Vec::new(), |_| Vec::new(), None, &mut out);
+    assert_eq!(verdict.expect("memory takes all"), CheckResult::Invalid);
     assert_snapshot!(String::from_utf8_lossy(&out), @"
     error: cannot read src/none.toml: No such file or directory (os error 2)
     --> src/none.toml

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use humantime::{format_duration, format_rfc3339_seconds};
 
-use super::{edge, heartbeat, overlap};
-use crate::config::{Route, Settings, UnreadVariable};
-use crate::heartbeat::{Policy, Proof};
+use super::{heartbeat, listener, overlap};
+use crate::config::{FileCache, Route, Settings, UnreadVariable};
+use crate::heartbeat::{Policy, ProofOfLife};
 use crate::tls::{Certificate, Validity};
 
 /// The window below which live and dead clients are indistinguishable: round trips over mobile networks and pauses of
@@ -18,9 +18,10 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 const LONGEST_BOUND: Duration = Duration::from_secs(60 * 60);
 
 /// Returns all warnings about `settings`, and about `variables` that are not read.
-pub(super) fn warnings(settings: &Settings, variables: &[UnreadVariable]) -> Vec<String> {
-    let mut all: Vec<String> = [open_to_pages(settings), edge::open_files(settings)].into_iter().flatten().collect();
-    all.extend(certificates(settings, SystemTime::now()));
+pub(super) fn warnings(settings: &Settings, variables: &[UnreadVariable], cache: &FileCache) -> Vec<String> {
+    let mut all: Vec<String> =
+        [open_to_pages(settings), listener::open_files(settings)].into_iter().flatten().collect();
+    all.extend(certificates(settings, cache, SystemTime::now()));
     all.extend(windows(&settings.routes));
     all.extend(settings.routes.iter().filter_map(|route| pattern(route)));
     all.extend(variables.iter().map(ToString::to_string));
@@ -31,7 +32,7 @@ fn open_to_pages(settings: &Settings) -> Option<String> {
     let open: Vec<&Arc<Route>> = settings.open_routes().collect();
     let of = on(&open, &settings.routes)?;
     Some(format!(
-        "any web page can open WebSockets{of} in the name of whoever visits it: \
+        "any web page can open WebSockets{of} in the name of its visitors: \
          set `allow` in [origins] to the origins of your own pages, such as \"same-host\""
     ))
 }
@@ -49,7 +50,7 @@ fn on(some: &[&Arc<Route>], all: &[Arc<Route>]) -> Option<String> {
 }
 
 /// Returns the warnings about certificates that have expired, or will soon.
-fn certificates(settings: &Settings, now: SystemTime) -> Vec<String> {
+fn certificates(settings: &Settings, cache: &FileCache, now: SystemTime) -> Vec<String> {
     let mut files: Vec<(String, &Path)> = Vec::new();
     if let Some(tls) = settings.tls.terminate() {
         files.push(("tls.certificate".to_owned(), &tls.certificate));
@@ -61,8 +62,8 @@ fn certificates(settings: &Settings, now: SystemTime) -> Vec<String> {
         files.extend(identity.map(|(file, _)| ("upstream.tls.certificate".to_owned(), file.as_path())));
     }
     // A file that cannot be read is reported as an error elsewhere.
-    let warned = files.into_iter().filter_map(|(key, file)| about(&key, file, &Certificate::read(file)?, now));
-    warned.collect()
+    let warned = |(key, file): (String, &Path)| about(&key, file, &Certificate::from_pem_file(file, cache)?, now);
+    files.into_iter().filter_map(warned).collect()
 }
 
 fn about(key: &str, file: &Path, certificate: &Certificate, now: SystemTime) -> Option<String> {
@@ -89,10 +90,14 @@ fn about(key: &str, file: &Path, certificate: &Certificate, now: SystemTime) -> 
 type Window = (&'static str, fn(&Policy) -> Option<Duration>);
 
 const WINDOWS: [Window; 4] = [
-    ("timeout", |policy| matches!(policy.proof()?, Proof::Pongs | Proof::Answers).then_some(policy.timeout)),
+    ("timeout", |policy| {
+        matches!(policy.proof()?, ProofOfLife::Pongs | ProofOfLife::Answers).then_some(policy.timeout)
+    }),
     ("window", |policy| match policy.proof()? {
-        Proof::Speaks(window) | Proof::SpeaksWhenQuiet(window) | Proof::SpeaksWhenSpokenTo(window) => Some(window),
-        Proof::Pongs | Proof::Answers => None,
+        ProofOfLife::Sends(window) | ProofOfLife::SendsWhenIdle(window) | ProofOfLife::SendsAfterApp(window) => {
+            Some(window)
+        }
+        ProofOfLife::Pongs | ProofOfLife::Answers => None,
     }),
     ("write_stall", |policy| Some(policy.write_stall)),
     ("frame_max_time", |policy| Some(policy.frame_max_time)),
@@ -156,7 +161,7 @@ mod tests {
                     [upstream]\nurl = \"unix:/a\"\n";
         let text = text.to_owned() + sections;
         let settings = from_str(Path::new("a"), &text, &Environment::default(), &Overrides::default());
-        warnings(&settings.unwrap_or_else(|report| panic!("{report}")), &[]).join("\n")
+        warnings(&settings.unwrap_or_else(|report| panic!("{report}")), &[], &FileCache::default()).join("\n")
     }
 
     #[test]

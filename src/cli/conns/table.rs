@@ -1,7 +1,7 @@
 //! Sessions as a table: each column defines its cells, and its priority on a narrow terminal.
 
-use crate::cli::remote::Conn;
-use crate::cli::text::{cut, cut_middle, printable};
+use crate::cli::remote::SessionReport;
+use crate::cli::text::{printable, truncate, truncate_middle};
 use crate::cli::units::{self, UNKNOWN};
 
 /// The blanks between two columns.
@@ -19,13 +19,13 @@ struct Column {
     /// The values without information: a column in which all cells have the same one of them is removed before all
     /// others.
     trivial: &'static [&'static str],
-    cell: fn(&Conn, Look) -> String,
+    cell: fn(&SessionReport, Look) -> String,
 }
 
 /// The way in which a column becomes narrower.
 #[derive(Clone, Copy)]
 enum Narrow {
-    /// It does not.
+    /// The app. It does not mask.
     Never,
     /// To this width, by cutting the end of each cell.
     End(usize),
@@ -109,7 +109,7 @@ const OF_ENDS: usize = 2;
 
 /// Formats `conns` as lines, with a heading; `now` is the proxy's time in seconds since 1970. The lines fit `width`;
 /// with `None`, all columns are present and nothing is cut.
-pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>, now: f64) -> Vec<String> {
+pub(in crate::cli) fn lines(conns: &[SessionReport], width: Option<usize>, now: f64) -> Vec<String> {
     let look = Look { now, terminal: width.is_some() };
     let ended = conns.iter().any(|conn| conn.close.is_some());
     let shown = if ended { COLUMNS.len() } else { COLUMNS.len() - OF_ENDS };
@@ -126,7 +126,7 @@ pub(in crate::cli) fn lines(conns: &[Conn], width: Option<usize>, now: f64) -> V
             line.extend(std::iter::repeat_n(' ', behind));
         }
         // On a very narrow terminal even the last column may not fit.
-        cut(line.trim_end(), width.unwrap_or(usize::MAX))
+        truncate(line.trim_end(), width.unwrap_or(usize::MAX))
     };
     (0..=conns.len()).map(row).collect()
 }
@@ -139,7 +139,7 @@ struct Filled<'c> {
 }
 
 impl<'c> Filled<'c> {
-    fn new(column: &'c Column, conns: &[Conn], look: Look) -> Self {
+    fn new(column: &'c Column, conns: &[SessionReport], look: Look) -> Self {
         let cell = |conn| {
             let text = printable(&(column.cell)(conn, look));
             // No cell is empty, so that programs that split lines at blanks find each cell at its position.
@@ -160,8 +160,8 @@ impl<'c> Filled<'c> {
     /// Returns `cell`, cut to the column's width.
     fn cut(&self, cell: &str) -> String {
         match self.column.narrow {
-            Narrow::Middle(_) => cut_middle(cell, self.width),
-            Narrow::Never | Narrow::End(_) => cut(cell, self.width),
+            Narrow::Middle(_) => truncate_middle(cell, self.width),
+            Narrow::Never | Narrow::End(_) => truncate(cell, self.width),
         }
     }
 
@@ -202,7 +202,7 @@ fn known<T>(figure: Option<T>, show: fn(T) -> String) -> String {
 }
 
 /// Formats the consecutive misses, and the number that ends the session.
-fn misses(conn: &Conn) -> String {
+fn misses(conn: &SessionReport) -> String {
     match (conn.heartbeat.misses, conn.heartbeat.max) {
         (Some(misses), Some(max)) => format!("{misses}/{max}"),
         (misses, _) => known(misses, |misses| misses.to_string()),
@@ -210,14 +210,14 @@ fn misses(conn: &Conn) -> String {
 }
 
 /// Formats the bytes held for both sides; a closed session holds none.
-fn held(conn: &Conn) -> String {
+fn held(conn: &SessionReport) -> String {
     let both = conn.incoming.buffered.zip(conn.outgoing.buffered).map(|(to_app, to_client)| to_app + to_client);
     known(both.filter(|_| conn.close.is_none()), units::bytes)
 }
 
 /// Formats the time of closing in UTC: date and time in a pipe; on a terminal, where width is scarce, the time of day,
 /// and for another day month, day, hour and minute.
-fn closed_at(conn: &Conn, look: Look) -> String {
+fn closed_at(conn: &SessionReport, look: Look) -> String {
     let Some(at) = conn.closed_at else { return String::new() };
     let text = units::time(at);
     if !look.terminal {
@@ -230,7 +230,7 @@ fn closed_at(conn: &Conn, look: Look) -> String {
     }
 }
 
-fn close(conn: &Conn) -> String {
+fn close(conn: &SessionReport) -> String {
     let Some(close) = &conn.close else { return String::new() };
     let code = close.code.map_or_else(String::new, |code| format!("{code} "));
     format!("{code}{}", close.sentence.as_deref().or(close.reason.as_deref()).unwrap_or_default()).trim_end().to_owned()
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    fn conn(id: &str, close: &serde_json::Value) -> Conn {
+    fn conn(id: &str, close: &serde_json::Value) -> SessionReport {
         let value = json!({
             "id": id, "state": if close.is_null() { "open" } else { "closed" }, "route": "/socket.io/", "path": "/socket.io/x",
             "closed_at": if close.is_null() { json!(null) } else { json!(1_795_881_600.5) }, "client": "198.51.100.23:52114", "protocol": "h2", "duration_s": 7_500.2,
@@ -261,13 +261,13 @@ mod tests {
         line.split_whitespace().collect()
     }
 
-    fn open(id: &str) -> Conn {
+    fn open(id: &str) -> SessionReport {
         conn(id, &json!(null))
     }
 
     #[test]
     fn a_pipe_gets_every_column_and_every_cell() {
-        let table = lines(&[open("00000000000000a1"), Conn::default()], None, NOW);
+        let table = lines(&[open("00000000000000a1"), SessionReport::default()], None, NOW);
         let titles = "ID STATE ROUTE PATH CLIENT PROTO AGE IDLE RTT MISS MSGS-IN IN MSGS-OUT OUT HELD";
         assert_eq!(words(&table[0]), words(titles));
         let row = "00000000000000a1 open /socket.io/ /socket.io/x 198.51.100.23:52114 h2 2h05m 3s 41ms 1/2 1.2k 3.4KiB 0 - 1.0KiB";
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_column_that_says_nothing_gives_way_to_the_clients_port() {
-        let client = |address: &str, route: &str| Conn {
+        let client = |address: &str, route: &str| SessionReport {
             client: address.into(),
             route: route.into(),
             idle_s: Some(36_000.0),

@@ -191,9 +191,9 @@ impl<'a> Request<'a> {
 fn respond(request: Option<&Request<'_>>, page: &str) -> String {
     const TEXT: &str = "text/plain; charset=utf-8";
     let (status, kind, body) = match request {
-        None => ("400 Bad Request", TEXT, "This is no request that the echo app understands.\n"),
+        None => ("400 Bad Request", TEXT, "The echo app cannot parse this request.\n"),
         Some(Request { path: PATH, .. }) => {
-            ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "A WebSocket is spoken here.\n")
+            ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "This path is for WebSockets.\n")
         }
         Some(Request { path: "/", method: "GET" | "HEAD", .. }) => ("200 OK", "text/html; charset=utf-8", page),
         Some(Request { path: "/", .. }) => {

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::tls::client::{self, Client, HandshakeError, Trust, TrustError};
+use crate::tls::client::{self, ConnectorError, TlsClient, Trust, TrustError};
 
 /// The most bytes of a refusal's body that are read for its first line.
 const REFUSAL_MAX: usize = 4096;
@@ -26,7 +26,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A `ws://` or `wss://` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct WebSocketUrl {
     uri: Uri,
     /// DNS name or IP address, an IPv6 one without brackets.
     pub(super) host: String,
@@ -34,7 +34,7 @@ pub(super) struct Target {
     encrypted: bool,
 }
 
-impl FromStr for Target {
+impl FromStr for WebSocketUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -61,14 +61,14 @@ impl FromStr for Target {
     }
 }
 
-impl Target {
+impl WebSocketUrl {
     /// Returns host and port as text.
     fn at(&self) -> String {
         format!("{} port {}", self.host, self.port)
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.uri.fmt(f)
     }
@@ -76,9 +76,9 @@ impl fmt::Display for Target {
 
 /// A header field of the upgrade request, `Name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header(HeaderName, HeaderValue);
+pub(super) struct UpgradeHeader(HeaderName, HeaderValue);
 
-impl FromStr for Header {
+impl FromStr for UpgradeHeader {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -106,7 +106,7 @@ pub(super) enum ConnectError {
     Connect { at: String, source: io::Error },
     /// The TLS handshake failed.
     #[error("no TLS with {at}{}", hint(.source))]
-    Tls { at: String, source: HandshakeError },
+    Tls { at: String, source: ConnectorError },
     /// The server responded to the upgrade with a status other than 101.
     #[error("the server refused the upgrade: {status}{}", quoted(.line.as_deref()))]
     Refused { status: StatusCode, line: Option<String> },
@@ -114,30 +114,30 @@ pub(super) enum ConnectError {
     #[error("the upgrade failed")]
     Upgrade(#[from] Box<WsError>),
     /// The time limit passed.
-    #[error("{stage} took longer than {}; --timeout gives it more", humantime::format_duration(*.patience))]
-    Late { stage: &'static str, patience: Duration },
+    #[error("{stage} took longer than {}; --timeout gives it more", humantime::format_duration(*.time_limit))]
+    Late { stage: &'static str, time_limit: Duration },
 }
 
 /// A byte stream with or without TLS.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
 
 /// The time limit for connect, TLS handshake and upgrade together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct ConnectTimeout {
     whole: Duration,
     until: Instant,
 }
 
-impl Patience {
+impl ConnectTimeout {
     /// Starts the time limit now.
     pub(super) fn new(whole: Duration) -> Self {
         Self { whole, until: Instant::now() + whole }
     }
 
     async fn limit<F: Future>(self, stage: &'static str, work: F) -> Result<F::Output, ConnectError> {
-        let late = |_| ConnectError::Late { stage, patience: self.whole };
+        let late = |_| ConnectError::Late { stage, time_limit: self.whole };
         timeout_at(self.until, work).await.map_err(late)
     }
 }
@@ -145,21 +145,25 @@ impl Patience {
 /// A connection that is ready for the upgrade.
 pub(super) struct Connected {
     /// The byte stream.
-    pub(super) wire: Box<dyn Wire>,
+    pub(super) wire: Box<dyn ByteStream>,
     /// The address, and the parameters that TLS negotiated, as text.
     pub(super) description: String,
 }
 
 /// Resolves the host, connects and, for `wss`, performs the TLS handshake.
-pub(super) async fn connect(target: &Target, trust: &Trust, patience: Patience) -> Result<Connected, ConnectError> {
+pub(super) async fn connect(
+    target: &WebSocketUrl,
+    trust: &Trust,
+    time_limit: ConnectTimeout,
+) -> Result<Connected, ConnectError> {
     // Files are read before the network is used.
-    let tls = target.encrypted.then(|| Client::new(trust, None)).transpose()?;
-    let tcp = patience.limit("connecting", dial(target)).await??;
+    let tls = target.encrypted.then(|| TlsClient::new(trust, None)).transpose()?;
+    let tcp = time_limit.limit("connecting", dial(target)).await??;
     let address = tcp.peer_addr().map_or_else(|_| target.host.clone(), |address| address.to_string());
     let Some(tls) = tls else {
         return Ok(Connected { wire: Box::new(tcp), description: format!("{address}, not encrypted") });
     };
-    let stream = patience
+    let stream = time_limit
         .limit("the TLS handshake", tls.handshake(&target.host, tcp))
         .await?
         .map_err(|source| ConnectError::Tls { at: target.at(), source })?;
@@ -168,15 +172,15 @@ pub(super) async fn connect(target: &Target, trust: &Trust, patience: Patience) 
 }
 
 /// A WebSocket that borrows its byte stream, and the subprotocol that the server chose.
-pub(super) type Opened<'w> = (WebSocketStream<&'w mut Box<dyn Wire>>, Option<String>);
+pub(super) type OpenWebSocket<'w> = (WebSocketStream<&'w mut Box<dyn ByteStream>>, Option<String>);
 
-/// Requests the upgrade over `wire`. [`explain`] converts an error into one for the user.
+/// Requests the upgrade over `wire`. [`into_connect_error`] converts an error into one for the user.
 pub(super) async fn upgrade(
     request: http::Request<()>,
-    wire: &mut Box<dyn Wire>,
-    patience: Patience,
-) -> Result<Opened<'_>, UpgradeError> {
-    let (socket, response) = patience.limit("the upgrade", client_async(request, wire)).await??;
+    wire: &mut Box<dyn ByteStream>,
+    time_limit: ConnectTimeout,
+) -> Result<OpenWebSocket<'_>, UpgradeError> {
+    let (socket, response) = time_limit.limit("the upgrade", client_async(request, wire)).await??;
     let chosen = response.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     Ok((socket, chosen.map(ToOwned::to_owned)))
 }
@@ -191,7 +195,7 @@ pub(super) enum UpgradeError {
 }
 
 /// Converts an error for the user; of a refusal, it reads the first line of the body.
-pub(super) async fn explain(error: UpgradeError, wire: &mut Box<dyn Wire>) -> ConnectError {
+pub(super) async fn into_connect_error(error: UpgradeError, wire: &mut Box<dyn ByteStream>) -> ConnectError {
     match error {
         UpgradeError::Late(late) => late,
         UpgradeError::Answer(WsError::Http(answer)) => {
@@ -204,14 +208,14 @@ pub(super) async fn explain(error: UpgradeError, wire: &mut Box<dyn Wire>) -> Co
 
 /// Returns the upgrade request.
 pub(super) fn request(
-    target: &Target,
-    headers: &[Header],
+    target: &WebSocketUrl,
+    headers: &[UpgradeHeader],
     subprotocols: &[String],
 ) -> Result<http::Request<()>, Box<WsError>> {
     let mut request = (&target.uri).into_client_request()?;
     let fields = request.headers_mut();
     fields.insert(USER_AGENT, HeaderValue::from_static(concat!("pulsegate-ping/", env!("CARGO_PKG_VERSION"))));
-    for Header(name, value) in headers {
+    for UpgradeHeader(name, value) in headers {
         // These fields are already present and unique; others may repeat.
         if name == HOST || name == USER_AGENT {
             fields.insert(name, value.clone());
@@ -228,7 +232,7 @@ pub(super) fn request(
 }
 
 /// Connects to the first address of the host that accepts the connection.
-async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
+async fn dial(target: &WebSocketUrl) -> Result<TcpStream, ConnectError> {
     let resolve = |source| ConnectError::Resolve { host: target.host.clone(), source };
     let addresses: Vec<_> = lookup_host((&*target.host, target.port)).await.map_err(resolve)?.collect();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -247,7 +251,7 @@ async fn dial(target: &Target) -> Result<TcpStream, ConnectError> {
 }
 
 /// Returns the first line of a refusal's body, if it is text that can be printed.
-async fn first_line(answer: Response<Option<Vec<u8>>>, wire: &mut Box<dyn Wire>) -> Option<String> {
+async fn first_line(answer: Response<Option<Vec<u8>>>, wire: &mut Box<dyn ByteStream>) -> Option<String> {
     let is = |name, value: &str| {
         answer.headers().get(name).and_then(|found| found.to_str().ok()).is_some_and(|found| found.contains(value))
     };
@@ -276,10 +280,10 @@ async fn first_line(answer: Response<Option<Vec<u8>>>, wire: &mut Box<dyn Wire>)
 }
 
 /// Returns the remedy of a handshake's error.
-fn hint(error: &HandshakeError) -> &'static str {
+fn hint(error: &ConnectorError) -> &'static str {
     match error {
-        HandshakeError::UnknownAuthority => "; name the CA's certificate with --ca, or skip the check with --insecure",
-        HandshakeError::NotTls => "; a server without TLS is reached with ws://",
+        ConnectorError::UnknownAuthority => "; name the CA's certificate with --ca, or skip the check with --insecure",
+        ConnectorError::NotTls => "; a server without TLS is reached with ws://",
         _ => "",
     }
 }

@@ -56,7 +56,7 @@ impl Probes {
     }
 
     /// Records that a ping is sent at `now`; returns its payload.
-    pub(super) fn launch(&mut self, now: Instant) -> [u8; 8] {
+    pub(super) fn record_ping(&mut self, now: Instant) -> [u8; 8] {
         self.sent += 1;
         if self.in_flight.len() == IN_FLIGHT_MAX {
             self.in_flight.pop_front();
@@ -69,7 +69,7 @@ impl Probes {
     }
 
     /// Records a pong, and classifies it.
-    pub(super) fn answered(&mut self, payload: &[u8], now: Instant) -> Pong {
+    pub(super) fn record_pong(&mut self, payload: &[u8], now: Instant) -> Pong {
         let Some(seq) = self.seq_of(payload) else { return Pong::Unsolicited };
         let Some(at) = self.in_flight.iter().position(|probe| probe.seq == seq) else {
             return Pong::Again { seq };
@@ -182,10 +182,10 @@ mod tests {
     fn a_round_trip_counts_from_its_own_ping_even_out_of_order() {
         let start = Instant::now();
         let mut probes = Probes::new(*b"abcd", PATIENCE);
-        let first = probes.launch(start);
-        let second = probes.launch(start + ms(1_000));
-        assert_eq!(probes.answered(&second, start + ms(1_007)), Pong::Ours { seq: 2, rtt: ms(7) });
-        assert_eq!(probes.answered(&first, start + ms(1_008)), Pong::Ours { seq: 1, rtt: ms(1_008) });
+        let first = probes.record_ping(start);
+        let second = probes.record_ping(start + ms(1_000));
+        assert_eq!(probes.record_pong(&second, start + ms(1_007)), Pong::Ours { seq: 2, rtt: ms(7) });
+        assert_eq!(probes.record_pong(&first, start + ms(1_008)), Pong::Ours { seq: 1, rtt: ms(1_008) });
         assert_eq!((probes.sent(), probes.received()), (2, 2));
     }
 
@@ -193,15 +193,15 @@ mod tests {
     fn a_pong_that_is_not_an_answer_changes_nothing() {
         let now = Instant::now();
         let mut probes = Probes::new(*b"abcd", PATIENCE);
-        let ours = probes.launch(now);
+        let ours = probes.record_ping(now);
         let mut future = ours;
         future[7] = 9;
         for foreign in [&b""[..], b"abcd", b"zzzz\0\0\0\x01", &future, b"abcd\0\0\0\0"] {
-            assert_eq!(probes.answered(foreign, now), Pong::Unsolicited, "{foreign:?}");
+            assert_eq!(probes.record_pong(foreign, now), Pong::Unsolicited, "{foreign:?}");
         }
         assert_eq!(probes.received(), 0);
-        assert!(matches!(probes.answered(&ours, now), Pong::Ours { seq: 1, .. }));
-        assert_eq!(probes.answered(&ours, now), Pong::Again { seq: 1 });
+        assert!(matches!(probes.record_pong(&ours, now), Pong::Ours { seq: 1, .. }));
+        assert_eq!(probes.record_pong(&ours, now), Pong::Again { seq: 1 });
         assert_eq!(probes.received(), 1, "a repeated pong is not counted twice");
     }
 
@@ -210,26 +210,26 @@ mod tests {
         let start = Instant::now();
         let mut probes = Probes::new(*b"abcd", PATIENCE);
         assert_eq!(probes.deadline(), None);
-        let payload = probes.launch(start);
+        let payload = probes.record_ping(start);
         assert_eq!(probes.deadline(), Some(start + PATIENCE));
         assert_eq!(probes.overdue(start + PATIENCE - ms(1)), None);
         assert_eq!(probes.overdue(start + PATIENCE), Some(1));
         assert_eq!(probes.overdue(start + PATIENCE), None);
         assert_eq!(probes.deadline(), None);
         let rtt = PATIENCE + ms(5);
-        assert_eq!(probes.answered(&payload, start + rtt), Pong::Ours { seq: 1, rtt });
+        assert_eq!(probes.record_pong(&payload, start + rtt), Pong::Ours { seq: 1, rtt });
     }
 
     #[test]
     fn what_is_in_flight_is_bounded() {
         let now = Instant::now();
         let mut probes = Probes::new(*b"abcd", PATIENCE);
-        let oldest = probes.launch(now);
+        let oldest = probes.record_ping(now);
         for _ in 0..IN_FLIGHT_MAX {
-            probes.launch(now);
+            probes.record_ping(now);
         }
         assert_eq!(probes.in_flight.len(), IN_FLIGHT_MAX);
-        assert_eq!(probes.answered(&oldest, now), Pong::Again { seq: 1 }, "given up");
+        assert_eq!(probes.record_pong(&oldest, now), Pong::Again { seq: 1 }, "given up");
     }
 
     #[test]
@@ -238,10 +238,10 @@ mod tests {
         let mut probes = Probes::new(*b"abcd", PATIENCE);
         assert!(probes.round_trips().is_none());
         for rtt in [2, 4, 4, 4, 5, 5, 7, 9] {
-            let payload = probes.launch(now);
-            probes.answered(&payload, now + ms(rtt));
+            let payload = probes.record_ping(now);
+            probes.record_pong(&payload, now + ms(rtt));
         }
-        let lost = [probes.launch(now), probes.launch(now)];
+        let lost = [probes.record_ping(now), probes.record_ping(now)];
         assert_eq!(lost.len(), 2);
         // A textbook sample: mean 5, standard deviation 2.
         let figures = probes.round_trips().map(ToString::to_string);

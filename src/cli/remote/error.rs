@@ -8,15 +8,15 @@ use std::time::Duration;
 use http::StatusCode;
 use humantime::format_duration;
 
-use super::Place;
 use super::address::Address;
-use crate::tls::client::{HandshakeError, TrustError};
+use super::location::AdminAddress;
+use crate::tls::client::{ConnectorError, TrustError};
 
 /// The reason for which a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::cli) enum RemoteError {
     /// The configuration turns the listener off.
-    #[error("`{key}` is \"off\"{} and so there is nobody to ask; {flag} names another place", said_by(.file.as_ref()))]
+    #[error("`{key}` is \"off\"{}, so no address is known; {flag} names one", said_by(.file.as_ref()))]
     Off {
         /// The key that turns it off.
         key: &'static str,
@@ -26,7 +26,7 @@ pub(in crate::cli) enum RemoteError {
         flag: &'static str,
     },
     /// A configuration named by the user cannot be read, so the proxy's address is unknown.
-    #[error("cannot read {}, which was to say where the proxy is; -c names its configuration, {flag} the place itself", .file.display())]
+    #[error("cannot read {}, so the proxy's address is unknown; -c names its configuration, {flag} the address itself", .file.display())]
     Config {
         /// The file.
         file: PathBuf,
@@ -36,34 +36,34 @@ pub(in crate::cli) enum RemoteError {
         source: io::Error,
     },
     /// There is no such socket.
-    #[error("there is no socket {place}: is pulsegate running here? {}", .place.way_out())]
+    #[error("there is no socket {place}: is pulsegate running here? {}", .place.remedy())]
     Absent {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
     },
     /// The unix socket's permissions refuse the user.
     #[error("may not open {place}: it belongs to the user that pulsegate runs as; be that user, as with `sudo -u`")]
     Denied {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
     },
     /// No process listens on the address.
-    #[error("nobody listens on {place}: is pulsegate running here? {}", .place.way_out())]
+    #[error("no process listens on {place}: is pulsegate running here? {}", .place.remedy())]
     Refused {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
     },
     /// The path belongs to a file that is not a socket.
-    #[error("{place} is no socket; {}", .place.way_out())]
+    #[error("{place} is no socket; {}", .place.remedy())]
     NoSocket {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
     },
     /// The name does not resolve.
     #[error("cannot find the host of {place}")]
     Resolve {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The resolver's error.
         source: io::Error,
     },
@@ -71,7 +71,7 @@ pub(in crate::cli) enum RemoteError {
     #[error("cannot connect to {place}")]
     Connect {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The operating system's error.
         source: io::Error,
     },
@@ -82,9 +82,9 @@ pub(in crate::cli) enum RemoteError {
     #[error("no TLS with {place}{}", tls_hint(.source))]
     Tls {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The error of the handshake.
-        source: HandshakeError,
+        source: ConnectorError,
     },
     /// The token's file cannot be read.
     #[error("cannot read the token from {}", .path.display())]
@@ -102,17 +102,17 @@ pub(in crate::cli) enum RemoteError {
     },
     /// The API requires a token.
     #[error(
-        "{place} asks for a token: name the file that holds it with --token-file (`admin.token_file` of the proxy)"
+        "{place} requires a token: name the file that holds it with --token-file (`admin.token_file` of the proxy)"
     )]
     Unauthorized {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
     },
     /// The API refuses the token.
-    #[error("{place} does not take the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
+    #[error("{place} does not accept the token in {}: is it the one of the proxy's `admin.token_file`?", .file.display())]
     WrongToken {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The file that the token was read from.
         file: PathBuf,
     },
@@ -126,9 +126,9 @@ pub(in crate::cli) enum RemoteError {
     },
     /// The server is not a pulsegate's admin API.
     #[error("what answers on {place} is not a pulsegate's admin API: {what}{}", plain_hint(.place))]
-    Stranger {
+    NotAdminApi {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The evidence.
         what: String,
     },
@@ -136,17 +136,17 @@ pub(in crate::cli) enum RemoteError {
     #[error("the connection to {place} broke before the answer was complete")]
     Broken {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The error of the connection.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The time limit passed.
-    #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.patience))]
+    #[error("no answer from {place} within {}: the process may be stopped, or the machine overloaded", format_duration(*.time_limit))]
     Late {
         /// The address.
-        place: Arc<Place>,
+        place: Arc<AdminAddress>,
         /// The time limit.
-        patience: Duration,
+        time_limit: Duration,
     },
 }
 
@@ -157,22 +157,22 @@ impl RemoteError {
     }
 
     /// Returns whether a repeated request may succeed: the proxy was slow, or closed the connection.
-    pub(in crate::cli) fn is_passing(&self) -> bool {
+    pub(in crate::cli) fn is_transient(&self) -> bool {
         matches!(self, Self::Broken { .. } | Self::Late { .. })
     }
 
     /// Returns whether the error is the API's refusal with the code `word`.
-    pub(in crate::cli) fn is_called(&self, word: &str) -> bool {
+    pub(in crate::cli) fn has_code(&self, word: &str) -> bool {
         matches!(self, Self::Refusal { code, .. } if code == word)
     }
 
     /// Classifies the error of a connect.
-    pub(super) fn connect(place: &Arc<Place>, source: io::Error) -> Self {
+    pub(super) fn connect(place: &Arc<AdminAddress>, source: io::Error) -> Self {
         let place = Arc::clone(place);
         match source.kind() {
             io::ErrorKind::NotFound => Self::Absent { place },
             io::ErrorKind::PermissionDenied => Self::Denied { place },
-            io::ErrorKind::ConnectionRefused if place.is_another_file() => Self::NoSocket { place },
+            io::ErrorKind::ConnectionRefused if place.is_not_a_socket() => Self::NoSocket { place },
             // A unix socket's file may outlive its process.
             io::ErrorKind::ConnectionRefused => Self::Refused { place },
             _ => Self::Connect { place, source },
@@ -180,22 +180,22 @@ impl RemoteError {
     }
 
     /// Classifies the error of an exchange: no response, or one that is not HTTP.
-    pub(super) fn exchange(place: &Arc<Place>, error: hyper::Error) -> Self {
+    pub(super) fn exchange(place: &Arc<AdminAddress>, error: hyper::Error) -> Self {
         let place = Arc::clone(place);
         if error.is_parse() {
-            Self::Stranger { place, what: "it does not speak HTTP/1.1".to_owned() }
+            Self::NotAdminApi { place, what: "it does not speak HTTP/1.1".to_owned() }
         } else {
             Self::Broken { place, source: error.into() }
         }
     }
 
     /// Returns the API's refusal with `status`, whose code and text are in `body`.
-    pub(super) fn refusal(place: &Arc<Place>, status: StatusCode, body: &[u8]) -> Self {
-        let said = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-        let word = |key: &str| said["error"][key].as_str().map(crate::cli::text::printable);
+    pub(super) fn refusal(place: &Arc<AdminAddress>, status: StatusCode, body: &[u8]) -> Self {
+        let parsed = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+        let word = |key: &str| parsed["error"][key].as_str().map(crate::cli::text::printable);
         match (word("code"), word("message")) {
             (Some(code), Some(message)) => Self::Refusal { code, message },
-            _ => Self::Stranger { place: Arc::clone(place), what: format!("it says {status}, and not why") },
+            _ => Self::NotAdminApi { place: Arc::clone(place), what: format!("it answers {status} without a reason") },
         }
     }
 }
@@ -205,17 +205,17 @@ fn said_by(file: Option<&PathBuf>) -> String {
 }
 
 /// Returns the remedy of a handshake's error.
-fn tls_hint(error: &HandshakeError) -> &'static str {
+fn tls_hint(error: &ConnectorError) -> &'static str {
     match error {
-        HandshakeError::UnknownAuthority => "; name the CA's certificate with --ca",
-        error if error.is_about_the_name() => "; --server-name says which name it shall prove",
-        HandshakeError::NotTls => "; an API without TLS is reached with http://",
+        ConnectorError::UnknownAuthority => "; name the CA's certificate with --ca",
+        error if error.is_wrong_name() => "; --server-name sets the name that it must have",
+        ConnectorError::NotTls => "; an API without TLS is reached with http://",
         _ => "",
     }
 }
 
 /// Returns the remedy for a plain address: a TLS server responds to a plain request with an alert, which is not HTTP.
-fn plain_hint(place: &Place) -> &'static str {
+fn plain_hint(place: &AdminAddress) -> &'static str {
     match place.address {
         Address::Tcp { tls: false, .. } => "; with `admin.tls` it is reached with https://",
         _ => "",

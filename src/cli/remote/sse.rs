@@ -2,7 +2,7 @@
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct SseEvent {
     /// Its name; `message` by default.
     pub(super) name: String,
     /// Its data lines, joined by line feeds.
@@ -23,11 +23,11 @@ const LINE_MAX: usize = 1 << 20;
 
 /// The error of a line longer than the limit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Endless;
+pub(super) struct LineTooLong;
 
 impl Parser {
     /// Parses bytes, and returns the events that they complete.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Endless> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, LineTooLong> {
         self.rest.extend_from_slice(bytes);
         let mut events = Vec::new();
         let mut from = 0;
@@ -37,14 +37,14 @@ impl Parser {
             events.extend(self.line(line.trim_end_matches('\r')));
         }
         self.rest.drain(..from);
-        if self.rest.len() > LINE_MAX { Err(Endless) } else { Ok(events) }
+        if self.rest.len() > LINE_MAX { Err(LineTooLong) } else { Ok(events) }
     }
 
-    fn line(&mut self, line: &str) -> Option<Event> {
+    fn line(&mut self, line: &str) -> Option<SseEvent> {
         if line.is_empty() {
             let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
             let name = if name.is_empty() { "message".to_owned() } else { name };
-            return (!data.is_empty()).then(|| Event { name, data: data.join("\n") });
+            return (!data.is_empty()).then(|| SseEvent { name, data: data.join("\n") });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -66,10 +66,10 @@ mod tests {
     fn events_come_out_alike_however_they_are_cut() {
         let stream = b": hello\r\nretry: 1000\n\nevent: stats\ndata: {\"at\":1,\ndata: \"open\":2}\r\n\r\nid: 7\ndata:bare\n\ndata: cut off";
         let expected = [("stats", "{\"at\":1,\n\"open\":2}"), ("message", "bare")]
-            .map(|(name, data)| Event { name: name.into(), data: data.into() });
+            .map(|(name, data)| SseEvent { name: name.into(), data: data.into() });
         for size in 1..=stream.len() {
             let mut parser = Parser::default();
-            let events: Vec<Event> =
+            let events: Vec<SseEvent> =
                 stream.chunks(size).flat_map(|chunk| parser.feed(chunk).expect("short lines")).collect();
             assert_eq!(events, expected, "in pieces of {size}");
         }
@@ -79,6 +79,6 @@ mod tests {
     fn a_line_without_an_end_is_refused() {
         let mut parser = Parser::default();
         assert_eq!(parser.feed(&vec![b'x'; LINE_MAX]), Ok(vec![]));
-        assert_eq!(parser.feed(b"x"), Err(Endless));
+        assert_eq!(parser.feed(b"x"), Err(LineTooLong));
     }
 }

@@ -6,11 +6,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
 
+use rustix::fs::OFlags;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::sync::mpsc;
 
 use super::keys::{Key, Keys};
-use super::view::{Line, Style};
+use super::view::{ScreenLine, Style};
 
 /// The control sequences that enter the alternate screen without cursor and line wrapping, and leave it again.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -54,7 +55,7 @@ impl Screen {
     }
 
     /// Replaces the content of the screen with `lines`, which have to fit.
-    pub(super) fn draw(lines: &[Line]) -> io::Result<()> {
+    pub(super) fn draw(lines: &[ScreenLine]) -> io::Result<()> {
         let mut frame = String::from(HOME);
         for (at, line) in lines.iter().enumerate() {
             frame.push_str(if at > 0 { "\r\n" } else { "" });
@@ -94,7 +95,7 @@ impl Drop for Screen {
 
 impl Keyboard {
     fn open() -> io::Result<Self> {
-        let tty = File::options().read(true).custom_flags(libc::O_NOCTTY).open("/dev/tty")?;
+        let tty = File::options().read(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open("/dev/tty")?;
         let before = tcgetattr(&tty)?;
         let mut keys_at_once = before.clone();
         keys_at_once.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);

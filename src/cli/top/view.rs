@@ -2,8 +2,8 @@
 
 use super::keys::Key;
 use crate::cli::conns::table;
-use crate::cli::remote::{Conn, Flow, Info, Stats};
-use crate::cli::text::{cut, printable};
+use crate::cli::remote::{DirectionReport, Info, SessionReport, StatsReport};
+use crate::cli::text::{printable, truncate};
 use crate::cli::units::{self, UNKNOWN};
 
 /// The lines that are not sessions: three of figures, one for an error, the heading, and the keys.
@@ -13,7 +13,7 @@ const FRAME: usize = 6;
 #[derive(Debug, Default)]
 pub(super) struct View {
     info: Info,
-    stats: Option<Stats>,
+    stats: Option<StatsReport>,
     rates: Option<Rates>,
     listed: Option<Listed>,
     trouble: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct View {
 /// The first sessions in one order, as the proxy lists them.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    pub(super) conns: Vec<Conn>,
+    pub(super) conns: Vec<SessionReport>,
     /// The number of sessions.
     pub(super) total: u64,
     /// The generation of the configuration.
@@ -35,7 +35,7 @@ pub(super) struct Listed {
 
 /// A line and its style.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ScreenLine {
     pub(super) style: Style,
     pub(super) text: String,
 }
@@ -51,16 +51,16 @@ pub(super) enum Style {
 
 /// The request of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum KeyAction {
     /// None.
     Nothing,
     /// Other sessions, or another order.
     Look,
-    /// The end of the program.
+    /// The drain of the process.
     Quit,
 }
 
-/// The order of the sessions.
+/// Returns the order of the sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sort {
     key: String,
@@ -106,14 +106,14 @@ struct Rates {
 
 impl Rates {
     /// Returns `None` if `now` is not later, or its counters have restarted.
-    fn between(before: &Stats, now: &Stats) -> Option<Self> {
+    fn between(before: &StatsReport, now: &StatsReport) -> Option<Self> {
         let seconds = now.at - before.at;
         if seconds <= 0.0 || now.opened_total < before.opened_total {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate is shown in two or three figures")]
         let rate = |before: u64, now: u64| now.saturating_sub(before) as f64 / seconds;
-        let flow = |before: Flow, now: Flow| {
+        let flow = |before: DirectionReport, now: DirectionReport| {
             let rate = |before: Option<u64>, now: Option<u64>| rate(before.unwrap_or(0), now.unwrap_or(0));
             (rate(before.messages, now.messages), rate(before.bytes, now.bytes))
         };
@@ -133,7 +133,7 @@ impl View {
     }
 
     /// Sets the proxy's process; the figures of another process are discarded.
-    pub(super) fn meet(&mut self, info: Info) {
+    pub(super) fn set_info(&mut self, info: Info) {
         if info.pid != self.info.pid {
             (self.stats, self.rates) = (None, None);
         }
@@ -141,13 +141,13 @@ impl View {
     }
 
     /// Sets the figures of the last second.
-    pub(super) fn count(&mut self, stats: Stats) {
+    pub(super) fn set_stats(&mut self, stats: StatsReport) {
         self.rates = self.stats.as_ref().and_then(|before| Rates::between(before, &stats));
         self.stats = Some(stats);
     }
 
     /// Sets the first sessions in the present order.
-    pub(super) fn list(&mut self, listed: Listed) {
+    pub(super) fn set_sessions(&mut self, listed: Listed) {
         (self.listed, self.trouble) = (Some(listed), None);
     }
 
@@ -165,7 +165,7 @@ impl View {
         usize::try_from(self.total()).unwrap_or(usize::MAX)
     }
 
-    fn conns(&self) -> &[Conn] {
+    fn conns(&self) -> &[SessionReport] {
         self.listed.as_ref().map_or(&[], |listed| &listed.conns)
     }
 
@@ -175,7 +175,7 @@ impl View {
     }
 
     /// Records that the proxy does not respond; the data received stays on the screen.
-    pub(super) fn lose(&mut self, why: &str) {
+    pub(super) fn set_error(&mut self, why: &str) {
         self.trouble = Some(printable(why));
     }
 
@@ -185,17 +185,17 @@ impl View {
     }
 
     /// Returns the number of sessions to request for a screen of `rows`.
-    pub(super) fn wanted(&self, rows: usize) -> usize {
+    pub(super) fn sessions_needed(&self, rows: usize) -> usize {
         // One screen more, so that a page down needs no request.
         self.offset + 2 * room(rows)
     }
 
     /// Applies `key` on a screen of `rows`.
-    pub(super) fn press(&mut self, key: Key, rows: usize) -> Wish {
+    pub(super) fn press(&mut self, key: Key, rows: usize) -> KeyAction {
         let page = room(rows);
         let last = self.places().saturating_sub(page);
         let to = match key {
-            Key::Char('q' | 'Q') => return Wish::Quit,
+            Key::Char('q' | 'Q') => return KeyAction::Quit,
             Key::Char(letter) => {
                 let key = match letter {
                     'r' => "rtt",
@@ -204,7 +204,7 @@ impl View {
                     'b' => "bytes_in",
                     'h' => "held",
                     'c' => "client",
-                    _ => return Wish::Nothing,
+                    _ => return KeyAction::Nothing,
                 };
                 self.sort.choose(key);
                 0
@@ -217,18 +217,18 @@ impl View {
             Key::End => last,
         };
         self.offset = to.min(last);
-        Wish::Look
+        KeyAction::Look
     }
 
     /// Returns all lines, for a pipe.
-    pub(super) fn whole(&self) -> Vec<Line> {
+    pub(super) fn whole(&self) -> Vec<ScreenLine> {
         let mut lines = self.figures();
         lines.extend(table::lines(self.conns(), None, self.now()).into_iter().map(plain));
         lines
     }
 
     /// Returns the lines of a screen of `columns` and `rows`.
-    pub(super) fn frame(&mut self, columns: usize, rows: usize) -> Vec<Line> {
+    pub(super) fn frame(&mut self, columns: usize, rows: usize) -> Vec<ScreenLine> {
         let room = room(rows);
         // Sessions may have closed since the last key.
         self.offset = self.offset.min(self.places().saturating_sub(room));
@@ -237,26 +237,26 @@ impl View {
         let shown = &conns[from..conns.len().min(from + room)];
         let mut lines = self.figures();
         lines.push(match &self.trouble {
-            Some(trouble) => Line { style: Style::Strong, text: format!("! {trouble}") },
+            Some(trouble) => ScreenLine { style: Style::Strong, text: format!("! {trouble}") },
             None => plain(self.position(shown.len())),
         });
         let mut table = table::lines(shown, Some(columns), self.now()).into_iter();
-        lines.extend(table.next().map(|text| Line { style: Style::Heading, text: format!("{text:columns$}") }));
-        lines.extend(shown.iter().zip(table).map(|(conn, text)| Line {
+        lines.extend(table.next().map(|text| ScreenLine { style: Style::Heading, text: format!("{text:columns$}") }));
+        lines.extend(shown.iter().zip(table).map(|(conn, text)| ScreenLine {
             style: if conn.heartbeat.misses.unwrap_or(0) > 0 { Style::Strong } else { Style::Plain },
             text,
         }));
         lines.resize(rows.saturating_sub(1), plain(String::new()));
         let keys = "q quit  sort by r=rtt i=idle m=misses b=bytes h=held c=client  ↑ ↓ PgUp PgDn";
-        lines.push(Line { style: Style::Faint, text: keys.to_owned() });
+        lines.push(ScreenLine { style: Style::Faint, text: keys.to_owned() });
         lines.truncate(rows);
         for line in &mut lines {
-            line.text = cut(&line.text, columns);
+            line.text = truncate(&line.text, columns);
         }
         lines
     }
 
-    fn figures(&self) -> Vec<Line> {
+    fn figures(&self) -> Vec<ScreenLine> {
         let Info { version, pid, started_at, now } = &self.info;
         let up = started_at.zip(*now).map_or_else(|| UNKNOWN.to_owned(), |(from, to)| units::span(to - from));
         let stats = self.stats.clone().unwrap_or_default();
@@ -284,7 +284,7 @@ impl View {
             units::bytes(stats.buffered)
         );
         let open = if self.stats.is_some() { stats.open } else { self.total() };
-        vec![Line { style: Style::Strong, text: head }, plain(format!("{open} open{traffic}")), plain(beats)]
+        vec![ScreenLine { style: Style::Strong, text: head }, plain(format!("{open} open{traffic}")), plain(beats)]
     }
 
     fn position(&self, shown: usize) -> String {
@@ -294,8 +294,8 @@ impl View {
     }
 }
 
-fn plain(text: String) -> Line {
-    Line { style: Style::Plain, text }
+fn plain(text: String) -> ScreenLine {
+    ScreenLine { style: Style::Plain, text }
 }
 
 /// Returns the number of sessions that a screen of `rows` shows.
@@ -304,5 +304,4 @@ fn room(rows: usize) -> usize {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;

@@ -14,9 +14,9 @@ use super::{read, token_file};
 use crate::config::document::Document;
 use crate::config::layers::Layers;
 use crate::config::path::KeyPath;
-use crate::config::reader::Reader;
+use crate::config::reader::TreeReader;
 use crate::config::{AllowedOrigin, Environment, OriginPolicy, Overrides, Settings, sections};
-use crate::heartbeat::{Builtin, Heartbeat, RECOGNISABLE};
+use crate::heartbeat::{Builtin, DETECTABLE, Heartbeat};
 
 const DOCUMENTED: &str = include_str!("../../../config/proxy.toml");
 
@@ -28,7 +28,7 @@ const TOKEN: &str = "/etc/pulsegate/admin.token";
 /// One that is there.
 static TOKEN_FILE: LazyLock<NamedTempFile> = LazyLock::new(|| token_file("0123456789abcdef"));
 
-/// Whether `line` is a key or a header that is commented out, rather than prose.
+/// Returns whether `line` is a key or a header that is commented out, rather than prose.
 fn is_commented_out(line: &str) -> bool {
     let Some(rest) = line.strip_prefix("# ") else { return false };
     let name: String =
@@ -89,7 +89,7 @@ fn reformed(form: &Range<usize>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Where the routes that serve as examples begin.
+/// The line at which the example routes begin.
 fn example() -> usize {
     DOCUMENTED.lines().position(|line| line == "# [[route]]").expect("an example of a route")
 }
@@ -103,7 +103,7 @@ fn settings(text: &str) -> Settings {
 fn asked(text: &str) -> BTreeSet<KeyPath> {
     let document = Document::parse(Path::new("a"), text.to_owned()).expect("TOML");
     let (layers, findings) = Layers::new(document, &Environment::default(), &Overrides::default());
-    let reader = Reader::new(&layers, findings);
+    let reader = TreeReader::new(&layers, findings);
     let _ = sections::read(&reader.root(), |_| Vec::new(), |_| Vec::new());
     reader.keys().into_iter().collect()
 }
@@ -210,7 +210,7 @@ fn every_profile_stands_in_the_file_with_its_modes() {
             _ => false,
         };
         assert!(documented, "{row}\nhas the modes {roles:?}");
-        let recognised = RECOGNISABLE.iter().any(|(recognisable, _)| *recognisable == builtin);
+        let recognised = DETECTABLE.iter().any(|(recognisable, _)| *recognisable == builtin);
         assert_eq!(columns.last(), Some(if recognised { &"yes" } else { &"no" }), "{row}");
     }
 }

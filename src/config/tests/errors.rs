@@ -5,7 +5,7 @@
 use insta::assert_snapshot;
 
 use super::{REQUIRED, messages, read, read_with, refusal, settings};
-use crate::config::{Place, Report, UpstreamProbe};
+use crate::config::{Location, Report, UpstreamProbe};
 use crate::heartbeat::{CloseSpec, UpstreamEnd};
 
 #[test]
@@ -44,11 +44,11 @@ error: `heartbeat.timeout` must be a duration such as "25s"
 7 | timeout = 20
   |           ^^ write "20s"
 
-error: `heartbeat.on_miss.client.code` cannot be 1006: RFC 6455 keeps it off the wire
+error: `heartbeat.on_miss.client.code` cannot be 1006: RFC 6455 forbids it in a Close frame
  --> config/proxy.toml:8:27
   |
 8 | on_miss.client = { code = 1006, reson = "gone" }
-  |                           ^^^^ 4000 to 4999 are the app's own; after 1012 clients come back
+  |                           ^^^^ 4000 to 4999 are the app's own; after 1012 clients reconnect
 
 error: unknown key `reson` in [heartbeat.on_miss.client]
  --> config/proxy.toml:8:33
@@ -223,7 +223,7 @@ fn findings_are_objects_for_machines() {
       }
     ]
     "#);
-    assert!(matches!(&report.findings()[0].place, Place::Line { line: 10, column: 9, .. }));
+    assert!(matches!(&report.findings()[0].place, Location::Line { line: 10, column: 9, .. }));
     assert_eq!(Report::EXIT_CODE, 78);
 }
 
@@ -328,8 +328,8 @@ fn an_upstream_is_a_plain_origin_or_a_socket() {
     assert_snapshot!(of("https://app:443"), @"https://app:443");
     assert_snapshot!(of("localhost:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://localhost:3000")"#);
     assert_snapshot!(of("ws://app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://app:3000": WebSockets start as HTTP)"#);
-    assert_snapshot!(of("http://app:3000/api"), @r#"`upstream.url` must not have a path (write "http://app:3000": every path is passed on as it is)"#);
-    assert_snapshot!(of("http://me:secret@app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (leave out the user: nobody would ask for it)"#);
+    assert_snapshot!(of("http://app:3000/api"), @r#"`upstream.url` must not have a path (write "http://app:3000": every path is passed on unchanged)"#);
+    assert_snapshot!(of("http://me:secret@app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (leave out the user: it is not sent to the app)"#);
     assert_snapshot!(of("http://app:0"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (0 is no port that an app listens on)"#);
     assert_snapshot!(of("http://app:99999"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (99999 is no port: ports go up to 65535)"#);
     assert_snapshot!(of("unix:///run/app.sock"), @r#"`upstream.url` must name a socket such as "unix:/run/app.sock" (write "unix:/run/app.sock")"#);
@@ -366,7 +366,7 @@ fn values_must_go_together() {
 
     1 error in the configuration
     "#);
-    // The default that stands in for a value that was refused is nobody's fault.
+    // The default that replaces a refused value is not reported.
     assert_snapshot!(upstream("timeout = \"2x\"\ngive_up = \"5s\""), @r#"
     error: `upstream.timeout` must be a duration such as "25s"
      --> config/proxy.toml:9:11
@@ -424,8 +424,8 @@ fn the_probe_of_the_app_is_auto_a_path_or_off() {
 fn routes_have_paths_that_can_match() {
     let of = |path: &str| messages(&format!("[[route]]\npath = {path}")).join("; ");
     assert_snapshot!(of("\"live\""), @r#"`route[0].path` must begin with "/" (write "/live")"#);
-    assert_snapshot!(of("\"/a?b\""), @"`route[0].path` must be a plain path, without '?' (queries are not looked at, and other letters arrive percent-encoded)");
-    assert_snapshot!(of("\"/ä\""), @"`route[0].path` must be a plain path, without 'ä' (queries are not looked at, and other letters arrive percent-encoded)");
+    assert_snapshot!(of("\"/a?b\""), @"`route[0].path` must be a plain path, without '?' (queries are not compared, and other letters arrive percent-encoded)");
+    assert_snapshot!(of("\"/ä\""), @"`route[0].path` must be a plain path, without 'ä' (queries are not compared, and other letters arrive percent-encoded)");
     assert_snapshot!(of("\"/a/../b\""), @r#"`route[0].path` matches no request: paths are compared without ".", ".." and "//" (write the path that is left without them)"#);
     assert_snapshot!(of("7"), @r#"`route[0].path` must be a path such as "/socket.io/" (write it in quotes)"#);
     assert_snapshot!(messages("[[route]]\npath = \"/a\"\n[[route]]\npath = \"/a\"").join("; "), @"`route[1].path` is that of an earlier route (make one route of both)");

@@ -146,14 +146,14 @@ const KEYS: [&str; 51] = [
     "ROUTE",
 ];
 
-/// What stands for a host, an origin or a network, right or wrong.
+/// Texts for a host, an origin or a network, valid or not.
 fn name() -> impl Strategy<Value = String> {
     let pieces =
         ["a", "A.example", "*.", "*", ".", ":", "//", "/", "[", "]", "::1", "10.0.0.1", "8", "é", "@", "https:", "-"];
     prop_oneof![4 => vec(select(pieces.to_vec()), 0..8).prop_map(|pieces| pieces.concat()), 1 => any::<String>()]
 }
 
-/// Whether it is accepted or refused, it is so in good order.
+/// Asserts that a configuration is accepted or refused without a panic.
 fn in_order(result: Result<Settings, Report>) {
     match result {
         Ok(settings) => {

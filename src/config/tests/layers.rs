@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::{REQUIRED, read_with, settings};
-use crate::config::{Environment, Level, LogFormat, Overrides, Settings, Target, from_str, load_alone};
+use crate::config::{Environment, Level, LogFormat, Overrides, Settings, UpstreamTarget, from_str, load_alone};
 use crate::heartbeat::{CloseSpec, Policy};
 
 fn interval(settings: &Settings) -> Duration {
@@ -167,6 +167,6 @@ fn a_file_is_read_from_its_exact_path() {
 fn the_required_keys_suffice() {
     let settings = settings("");
     assert_eq!(settings.listen.address.to_string(), "0.0.0.0:8443");
-    assert_eq!(settings.upstream.target, Target::Tcp { host: "127.0.0.1".into(), port: 3000 });
+    assert_eq!(settings.upstream.target, UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: 3000 });
     assert_eq!(**settings.routes[0].heartbeat.policy(), Policy::default());
 }

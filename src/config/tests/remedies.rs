@@ -132,7 +132,7 @@ fn a_key_that_another_program_has() {
     assert_snapshot!(of("[log]\nfile = \"/var/log/pulsegate.log\""), @"unknown key `file` in [log] (log lines go to standard error: redirect it, as in 2>>pulsegate.log)");
     assert_snapshot!(of("[heartbeat]\nlimits = { frame = 1 }\nroute = 1"), @"
     unknown key `limits` in [heartbeat] (`limits` is a section of its own: [limits])
-    unknown key `route` in [heartbeat] (`route` stands by itself: [[route]])
+    unknown key `route` in [heartbeat] (`route` is a list of its own: [[route]])
     ");
     assert_snapshot!(of("[drain]\npath = \"/a\""), @"unknown key `path` in [drain] (known here: code, delay, max_connection_age, window)");
 }
@@ -203,8 +203,8 @@ fn text_without_quotes() {
     assert_snapshot!(of("adaptive = True"), @r#"not valid TOML: invalid string, expected `"`, `'` (write adaptive = true)"#);
     assert_snapshot!(of("interval = \"5s"), @r#"not valid TOML: invalid basic string (the closing " is missing)"#);
     assert_snapshot!(of("interval ="), @r#"not valid TOML: invalid string, expected `"`, `'` (the value of `interval` is missing)"#);
-    assert_snapshot!(of("interval: \"5s\""), @r#"not valid TOML: expected `.`, `=` (a `=` stands between key and value: write interval = "5s")"#);
-    assert_snapshot!(of("interval \"5s\""), @r#"not valid TOML: expected `.`, `=` (a `=` stands between key and value: write interval = "5s")"#);
+    assert_snapshot!(of("interval: \"5s\""), @r#"not valid TOML: expected `.`, `=` (a `=` is missing between key and value: write interval = "5s")"#);
+    assert_snapshot!(of("interval \"5s\""), @r#"not valid TOML: expected `.`, `=` (a `=` is missing between key and value: write interval = "5s")"#);
     assert_snapshot!(of("on_miss.client = { code = 4000"), @"not valid TOML: invalid inline table, expected `}` (the closing `}` is missing)");
     assert_snapshot!(refusal("[[route]\npath = \"/a\""), @"
     error: not valid TOML: invalid table header, expected `.`, `]]`

@@ -1,31 +1,29 @@
-//! Compiled under `#[cfg(test)]` only.
+//! Tests of the accept loop, over real sockets.
 
-use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
-use super::folders::folders;
 use super::*;
 
 const CADENCE: Cadence =
     Cadence { quiet: Duration::from_millis(500), most: Duration::from_secs(2), poll: Duration::from_secs(60) };
 
-/// Stirs when the test says so.
+/// A file watch that the test triggers.
 #[derive(Clone, Default)]
 struct Invented(Arc<Notify>);
 
-impl Stirs for Invented {
+impl ChangeSource for Invented {
     fn arm<'a>(&mut self, _files: impl Iterator<Item = &'a Path>) {}
 
-    async fn stir(&mut self) {
+    async fn changed(&mut self) {
         self.0.notified().await;
     }
 }
 
-/// When a look was due, in milliseconds from now, and why, with stirs at `stirs`.
-async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, Cause) {
+/// Returns the times of the looks, in milliseconds from now, and their causes, with changes at `stirs`.
+async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, WatchEvent) {
     let mut invented = Invented::default();
     let began = Instant::now();
     let bell = Arc::clone(&invented.0);
@@ -45,23 +43,23 @@ async fn looks(stirs: &[u64], is_stirred: bool) -> (u64, Cause) {
 
 #[tokio::test(start_paused = true)]
 async fn a_look_is_due_when_it_has_been_quiet() {
-    assert_eq!(looks(&[1000], false).await, (1500, Cause::Stir));
-    assert_eq!(looks(&[1000, 1499], false).await, (1999, Cause::Stir), "every stir begins it anew");
-    assert_eq!(looks(&[1000, 1499, 2500], false).await, (1999, Cause::Stir), "too late to matter");
-    assert_eq!(looks(&[], true).await, (500, Cause::Stir), "what is known to have happened is a stir");
-    assert_eq!(looks(&[400], true).await, (900, Cause::Stir));
+    assert_eq!(looks(&[1000], false).await, (1500, WatchEvent::Stir));
+    assert_eq!(looks(&[1000, 1499], false).await, (1999, WatchEvent::Stir), "every stir begins it anew");
+    assert_eq!(looks(&[1000, 1499, 2500], false).await, (1999, WatchEvent::Stir), "too late to matter");
+    assert_eq!(looks(&[], true).await, (500, WatchEvent::Stir), "what is known to have happened is a stir");
+    assert_eq!(looks(&[400], true).await, (900, WatchEvent::Stir));
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_it_is_never_quiet_a_look_is_due_all_the_same() {
     let restless: Vec<u64> = (10..1000).map(|n| n * 100).collect();
-    assert_eq!(looks(&restless, false).await, (3000, Cause::Stir));
+    assert_eq!(looks(&restless, false).await, (3000, WatchEvent::Stir));
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_word_a_look_is_due_after_a_while() {
-    assert_eq!(looks(&[], false).await, (60_000, Cause::Poll));
-    assert_eq!(looks(&[59_900], false).await, (60_400, Cause::Stir), "not in the middle of a change");
+    assert_eq!(looks(&[], false).await, (60_000, WatchEvent::Poll));
+    assert_eq!(looks(&[59_900], false).await, (60_400, WatchEvent::Stir), "not in the middle of a change");
 }
 
 fn snapshot(dir: &TempDir, names: &[&str]) -> Snapshot {
@@ -84,7 +82,7 @@ fn contents_decide_whether_something_has_changed() {
     assert_ne!(before, after, "an empty file is one");
     assert!(after.has_changed(&at("b"), &before) && !after.has_changed(&at("a"), &before));
     assert!(after.has_changed(&at("a"), &snapshot(&dir, &["b"])), "it was not looked at");
-    assert!(!snapshot(&dir, &["b"]).has_changed(&at("a"), &after), "nobody has looked");
+    assert!(!snapshot(&dir, &["b"]).has_changed(&at("a"), &after), "it was not read");
     assert!(snapshot(&dir, &["a"]).agrees_with(&snapshot(&dir, &["b"])), "they have nothing in common");
     assert!(!before.agrees_with(&after));
 }
@@ -93,87 +91,8 @@ fn contents_decide_whether_something_has_changed() {
 fn a_pipe_is_not_read() {
     let dir = TempDir::new().expect("a folder");
     let pipe = dir.path().join("pipe");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("a pipe");
-    // Were it opened, this would never end.
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success(), "a pipe");
+    // To open it would wait for ever.
     assert_eq!(snapshot(&dir, &["pipe"]).special(), Some(pipe.as_path()));
-}
-
-#[test]
-fn the_folders_of_every_link_on_the_way_are_watched() {
-    let dir = TempDir::new().expect("a folder");
-    let root = dir.path().canonicalize().expect("it exists");
-    let at = |name: &str| root.join(name);
-    let of = |name: &str| -> Vec<PathBuf> { folders([at(name).as_path()].into_iter()).into_iter().collect() };
-    for folder in ["etc/..2024", "secrets", "plain"] {
-        fs::create_dir_all(at(folder)).expect("a folder");
-    }
-    fs::write(at("plain/file"), "").expect("write");
-    assert_eq!(of("plain/file"), [at("plain")]);
-    // As a ConfigMap is mounted.
-    fs::write(at("etc/..2024/file"), "").expect("write");
-    symlink("..2024", at("etc/..data")).expect("link");
-    symlink("..data/file", at("etc/file")).expect("link");
-    assert_eq!(of("etc/file"), [at("etc"), at("etc/..2024")]);
-    // Elsewhere, by an absolute link and one that is a folder in the middle of the path.
-    fs::write(at("secrets/key"), "").expect("write");
-    symlink(at("secrets"), at("live")).expect("link");
-    symlink(at("live/key"), at("plain/key")).expect("link");
-    assert_eq!(of("plain/key"), [root.clone(), at("plain"), at("secrets")]);
-    assert_eq!(of("live/../plain/file"), [root.clone(), at("plain")]);
-    // What is missing is waited for where it will appear.
-    assert_eq!(of("plain/missing"), [at("plain")]);
-    assert_eq!(of("nowhere/to/be/found"), std::slice::from_ref(&root));
-    symlink("dangling", at("plain/dangling")).expect("link");
-    assert_eq!(of("plain/dangling"), [at("plain")]);
-    symlink("round", at("round")).expect("link");
-    assert_eq!(of("round"), [root]);
-}
-
-#[cfg(target_os = "linux")]
-mod stirred {
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    /// Whether `change` makes a stir, with `files` watched.
-    async fn stirs(files: &[PathBuf], change: impl FnOnce()) -> bool {
-        let mut watch = Folders::default();
-        watch.arm(files.iter().map(PathBuf::as_path));
-        change();
-        timeout(PATIENCE, watch.stir()).await.is_ok()
-    }
-
-    #[tokio::test]
-    async fn by_whatever_is_done_to_a_file() {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("file");
-        let spare = dir.path().join("spare");
-        let files = [file.clone()];
-        assert!(stirs(&files, || fs::write(&file, "one").expect("write")).await, "created");
-        assert!(stirs(&files, || fs::write(&file, "two").expect("write")).await, "written");
-        fs::write(&spare, "three").expect("write");
-        assert!(stirs(&files, || fs::rename(&spare, &file).expect("rename")).await, "replaced");
-        assert!(stirs(&files, || fs::remove_file(&file).expect("remove")).await, "removed");
-    }
-
-    #[tokio::test]
-    async fn by_the_return_of_a_folder() {
-        let dir = TempDir::new().expect("a folder");
-        let folder = dir.path().join("folder");
-        let files = [folder.join("file")];
-        assert!(stirs(&files, || fs::create_dir(&folder).expect("a folder")).await, "it has appeared");
-        assert!(stirs(&files, || fs::rename(&folder, dir.path().join("old")).expect("rename")).await, "it has left");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn not_by_reading() {
-        let dir = TempDir::new().expect("a folder");
-        let file = dir.path().join("file");
-        fs::write(&file, "one").expect("write");
-        let seen = || assert_ne!(Snapshot::take([file.clone()]), Snapshot::default());
-        assert!(!stirs(std::slice::from_ref(&file), seen).await, "or every look would make another one due");
-    }
 }

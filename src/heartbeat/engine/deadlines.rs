@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Engine, LATER_LOOK, Whose, earliest};
-use crate::heartbeat::downlink::{Delivery, Whereabouts};
-use crate::heartbeat::phase::{Paused, Phase, Reissue, Wait};
-use crate::heartbeat::{Awaited, Due, Proof, Verdict};
+use super::{Engine, LATER_LOOK, ProbeOrigin, earliest};
+use crate::heartbeat::downlink::{Delivery, ProbePosition};
+use crate::heartbeat::phase::{Paused, ProbePhase, Reissue, Wait};
+use crate::heartbeat::{Awaited, Due, EngineVerdict, ProofOfLife};
 
 /// The minimum wait for bytes that the kernel is known to hold; their arrival wakes the relay by itself.
 const UNREAD: Duration = Duration::from_millis(100);
@@ -14,7 +14,7 @@ impl Engine {
     /// Returns the time at which [`Self::handle_timeout`] must be called. It may move later at any time without notice;
     /// it moves earlier only by calls other than [`Self::read`].
     pub fn deadline(&self) -> Option<Instant> {
-        if self.phase == Phase::Still {
+        if self.phase == ProbePhase::Still {
             return None;
         }
         let blocked = self.downlink.look_at();
@@ -23,40 +23,40 @@ impl Engine {
             Reissue::None | Reissue::Due => None,
         };
         if self.paused.is_some() {
-            return earliest([self.outlook(), blocked, reissue]);
+            return earliest([self.next_action_at(), blocked, reissue]);
         }
         let frame = self.frame_began().map(|since| since + self.policy.frame_max_time);
         let look = match self.phase {
-            Phase::Queued { wait, .. } => Some(wait.look_at),
+            ProbePhase::Queued { wait, .. } => Some(wait.look_at),
             _ => None,
         };
-        earliest([self.outlook(), Some(self.checked + self.reach()), blocked, look, frame, reissue])
+        earliest([self.next_action_at(), Some(self.checked + self.reach()), blocked, look, frame, reissue])
     }
 
     /// Returns the time of the next action if the client sends nothing before: a probe becomes due, or a window ends.
     /// The deadline may be earlier, for a check only.
     #[inline]
-    pub fn outlook(&self) -> Option<Instant> {
+    pub fn next_action_at(&self) -> Option<Instant> {
         match (self.phase, self.paused) {
-            (Phase::Still, _) => None,
+            (ProbePhase::Still, _) => None,
             (_, Some(Paused { until, .. })) => Some(until),
-            (Phase::Quiet, None) => self.quiet_until(),
-            (Phase::Queued { wait, handed }, None) => Some(self.queued_until(wait, handed)),
-            (Phase::Sent { deadline, .. }, None) => Some(deadline),
+            (ProbePhase::Quiet, None) => self.quiet_until(),
+            (ProbePhase::Queued { wait, handed }, None) => Some(self.queued_until(wait, handed)),
+            (ProbePhase::Sent { deadline, .. }, None) => Some(deadline),
         }
     }
 
-    /// Returns the event expected at [`Self::outlook`].
+    /// Returns the event expected at [`Self::next_action_at`].
     #[inline]
     pub fn awaited(&self) -> Awaited {
         match (self.phase, self.paused) {
-            (Phase::Still, _) => Awaited::Nothing,
+            (ProbePhase::Still, _) => Awaited::Nothing,
             (_, Some(_)) => Awaited::App,
-            (Phase::Quiet, None) if self.proxy_probes() => Awaited::Probe,
-            (Phase::Quiet, None) if self.silent_until().is_some() => Awaited::Beat,
-            (Phase::Quiet, None) => Awaited::Question,
-            (Phase::Queued { .. }, None) => Awaited::Gap,
-            (Phase::Sent { .. }, None) => Awaited::Answer,
+            (ProbePhase::Quiet, None) if self.proxy_probes() => Awaited::Probe,
+            (ProbePhase::Quiet, None) if self.silent_until().is_some() => Awaited::Beat,
+            (ProbePhase::Quiet, None) => Awaited::AppProbe,
+            (ProbePhase::Queued { .. }, None) => Awaited::Gap,
+            (ProbePhase::Sent { .. }, None) => Awaited::Answer,
         }
     }
 
@@ -96,7 +96,7 @@ impl Engine {
         self.checked = now;
         match self.overdue(now) {
             // The rest of the frame may be unread, and is waited for once.
-            Some(Verdict::Trickle) if !self.frame.extended => return Due::Look,
+            Some(EngineVerdict::Trickle) if !self.frame.extended => return Due::Look,
             Some(verdict) => return Due::End(verdict),
             None => {}
         }
@@ -104,7 +104,7 @@ impl Engine {
             self.reissue = Reissue::Due;
         }
         let quiet_is_over = self.paused.is_none() && self.quiet_until().is_some_and(|until| until <= now);
-        if self.phase == Phase::Quiet && quiet_is_over {
+        if self.phase == ProbePhase::Quiet && quiet_is_over {
             if self.must_send() {
                 return Due::Look;
             }
@@ -116,8 +116,13 @@ impl Engine {
 
     /// Records the findings after [`Due::Look`]: the written position, and the progress of the client's kernel; `None`
     /// for a leg without a kernel socket. Returns the verdict that ends the session, if any.
-    pub fn looked(&mut self, now: Instant, written: u64, delivery: Option<Delivery>) -> Option<Verdict> {
-        if self.phase == Phase::Still {
+    pub fn delivery_checked(
+        &mut self,
+        now: Instant,
+        written: u64,
+        delivery: Option<Delivery>,
+    ) -> Option<EngineVerdict> {
+        if self.phase == ProbePhase::Still {
             return None;
         }
         if let Some(verdict) = self.overdue(now) {
@@ -129,60 +134,64 @@ impl Engine {
         // Without kernel information, a client that is not read cannot prove anything.
         let spare_flight = self.probe_has_deadline() || delivery.is_none() && self.paused.is_some();
         if self.downlink.look(now, written, delivery, spare_flight) {
-            return Some(Verdict::SlowReader);
+            return Some(EngineVerdict::SlowReader);
         }
-        if self.phase == Phase::Quiet && self.paused.is_none() && self.silent_until().is_some_and(|until| until <= now)
+        if self.phase == ProbePhase::Quiet
+            && self.paused.is_none()
+            && self.silent_until().is_some_and(|until| until <= now)
         {
             return self.silence_ended(now, delivery);
         }
         let (at, deadline, held_up) = match self.phase {
-            Phase::Sent { at, deadline, held_up } => (at, deadline, held_up),
-            Phase::Queued { wait, handed } if self.paused.is_none() => return self.waited(now, wait, handed),
-            Phase::Quiet | Phase::Queued { .. } | Phase::Still => return None,
+            ProbePhase::Sent { at, deadline, held_up } => (at, deadline, held_up),
+            ProbePhase::Queued { wait, handed } if self.paused.is_none() => return self.waited(now, wait, handed),
+            ProbePhase::Quiet | ProbePhase::Queued { .. } | ProbePhase::Still => return None,
         };
         if deadline > now || self.paused.is_some() {
             return None;
         }
         let may_defer = now.saturating_duration_since(at) < self.window() + self.policy.max_deferral;
-        let whereabouts = self.downlink.whereabouts(delivery);
+        let whereabouts = self.downlink.probe_position(delivery);
         // A window that only begins now needs no deferral.
-        let begins = held_up && whereabouts == Whereabouts::Arrived;
+        let begins = held_up && whereabouts == ProbePosition::Arrived;
         if may_defer && !begins && delivery.is_some_and(|delivery| delivery.unread) {
             let until = now + self.unread_step();
             self.deferred += until.saturating_duration_since(deadline);
-            self.phase = Phase::Sent { at, deadline: until, held_up };
+            self.phase = ProbePhase::Sent { at, deadline: until, held_up };
             return None;
         }
         match whereabouts {
             // The last few bytes of a backlog that was moving are not a lone probe.
-            Whereabouts::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up };
+            ProbePosition::Lost if held_up && !self.downlink.is_still(now, at, delivery) && may_defer => {
+                self.phase = ProbePhase::Sent { at, deadline: self.look_after(now), held_up };
                 None
             }
-            Whereabouts::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => Some(Verdict::SlowReader),
-            Whereabouts::Behind => {
-                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
+            ProbePosition::Behind if self.downlink.is_still(now, at, delivery) || !may_defer => {
+                Some(EngineVerdict::SlowReader)
+            }
+            ProbePosition::Behind => {
+                self.phase = ProbePhase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
             }
             // Writes progress, or `look` would have ended it: the client reads the data in front of the probe slowly.
-            Whereabouts::Arrived if self.downlink.is_blocked() && may_defer => {
-                self.phase = Phase::Sent { at, deadline: self.look_after(now), held_up: true };
+            ProbePosition::Arrived if self.downlink.is_blocked() && may_defer => {
+                self.phase = ProbePhase::Sent { at, deadline: self.look_after(now), held_up: true };
                 None
             }
-            Whereabouts::Arrived if held_up => {
+            ProbePosition::Arrived if held_up => {
                 self.deferred = Duration::ZERO;
-                self.phase = Phase::Sent { at, deadline: now + self.window(), held_up: false };
+                self.phase = ProbePhase::Sent { at, deadline: now + self.window(), held_up: false };
                 None
             }
-            Whereabouts::Arrived | Whereabouts::Lost => self.miss(now),
+            ProbePosition::Arrived | ProbePosition::Lost => self.miss(now),
         }
     }
 
     /// Returns the window of the awaited answer: its start and its length. A deferral for unread bytes changes neither.
     pub fn answer_window(&self) -> Option<(Instant, Duration)> {
         let (until, window) = match self.phase {
-            Phase::Sent { deadline, held_up: false, .. } => (deadline, self.window()),
-            Phase::Quiet if self.must_send() => self.silent_until().zip(self.proof.window())?,
+            ProbePhase::Sent { deadline, held_up: false, .. } => (deadline, self.window()),
+            ProbePhase::Quiet if self.must_send() => self.silent_until().zip(self.proof.window())?,
             _ => return None,
         };
         until.checked_sub(self.deferred + window).map(|since| (since, window))
@@ -202,7 +211,7 @@ impl Engine {
 
     /// Decides on a probe that is queued. While the bytes in front of it reach the client and the proxy holds none of
     /// them back, its allowed waiting time does not decrease.
-    fn waited(&mut self, now: Instant, wait: Wait, handed: Option<Whose>) -> Option<Verdict> {
+    fn waited(&mut self, now: Instant, wait: Wait, handed: Option<ProbeOrigin>) -> Option<EngineVerdict> {
         let is_blocked = self.downlink.is_blocked();
         let mut until = wait.until;
         if self.downlink.has_moved() {
@@ -211,37 +220,37 @@ impl Engine {
             until = now + frozen + self.policy.max_deferral.saturating_sub(used);
         }
         let look_at = self.downlink.next_look(now);
-        self.phase = Phase::Queued { wait: Wait { until, look_at, ..wait }, handed };
+        self.phase = ProbePhase::Queued { wait: Wait { until, look_at, ..wait }, handed };
         if self.downlink.is_unmoved(now) {
-            return Some(Verdict::SlowReader);
+            return Some(EngineVerdict::SlowReader);
         }
         if until > now {
             return None;
         }
         if is_blocked || self.downlink.has_unacknowledged() {
-            return Some(Verdict::SlowReader);
+            return Some(EngineVerdict::SlowReader);
         }
         self.count_miss();
-        Some(Verdict::Timeout)
+        Some(EngineVerdict::Timeout)
     }
 
-    fn miss(&mut self, now: Instant) -> Option<Verdict> {
+    fn miss(&mut self, now: Instant) -> Option<EngineVerdict> {
         self.count_miss();
         if self.missed_in_a_row >= self.policy.max_missed {
-            return Some(Verdict::Timeout);
+            return Some(EngineVerdict::Timeout);
         }
         if self.proxy_probes() {
             self.queue(now, None);
         } else {
             // The app may wait for its answer before it sends the next probe.
             self.deferred = Duration::ZERO;
-            self.phase = Phase::Sent { at: now, deadline: now + self.window(), held_up: false };
+            self.phase = ProbePhase::Sent { at: now, deadline: now + self.window(), held_up: false };
         }
         None
     }
 
     /// Handles the end of the window of a client that must send on its own; unread bytes defer the end.
-    fn silence_ended(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<Verdict> {
+    fn silence_ended(&mut self, now: Instant, delivery: Option<Delivery>) -> Option<EngineVerdict> {
         if delivery.is_some_and(|delivery| delivery.unread) && self.put_off < self.policy.max_deferral {
             let before = self.last_byte;
             self.extend_silence(now, self.unread_step());
@@ -249,16 +258,16 @@ impl Engine {
             return None;
         }
         self.count_miss();
-        Some(Verdict::Timeout)
+        Some(EngineVerdict::Timeout)
     }
 
     /// Returns the verdict of a deadline that cannot be deferred any more.
-    fn overdue(&self, now: Instant) -> Option<Verdict> {
+    fn overdue(&self, now: Instant) -> Option<EngineVerdict> {
         if let Some(Paused { until, .. }) = self.paused {
-            return (now >= until).then_some(Verdict::UpstreamStalled);
+            return (now >= until).then_some(EngineVerdict::UpstreamStalled);
         }
         let is_trickle = self.frame_began().is_some_and(|since| now >= since + self.policy.frame_max_time);
-        is_trickle.then_some(Verdict::Trickle)
+        is_trickle.then_some(EngineVerdict::Trickle)
     }
 
     /// Handles a late timer of `from`: the process was suspended or starved. Bytes that waited meanwhile are read
@@ -288,7 +297,7 @@ impl Engine {
             self.extend_silence(now, self.proof.window().unwrap_or(window));
             self.suspensions.refreshed = true;
         }
-        if let Phase::Sent { at, deadline, .. } = &mut self.phase {
+        if let ProbePhase::Sent { at, deadline, .. } = &mut self.phase {
             *at += late;
             if !self.suspensions.refreshed {
                 *deadline = now + window;
@@ -315,24 +324,24 @@ impl Engine {
     fn reach(&self) -> Duration {
         let frame = self.policy.frame_max_time;
         match self.phase {
-            Phase::Sent { .. } => frame.min(self.delays.idle),
-            Phase::Queued { handed: None, .. } if self.probes_by_message() => frame.min(self.window()),
+            ProbePhase::Sent { .. } => frame.min(self.delays.idle),
+            ProbePhase::Queued { handed: None, .. } if self.probes_by_message() => frame.min(self.window()),
             _ => frame,
         }
     }
 
     /// Returns whether the probes are the proxy's own.
     fn proxy_probes(&self) -> bool {
-        self.proof == Proof::Pongs || self.probes_by_message()
+        self.proof == ProofOfLife::Pongs || self.probes_by_message()
     }
 
-    /// Returns the time of the next action in [`Phase::Quiet`].
+    /// Returns the time of the next action in [`ProbePhase::Quiet`].
     fn quiet_until(&self) -> Option<Instant> {
         if self.proxy_probes() { Some(self.probe_at()) } else { self.silent_until() }
     }
 
     /// Returns the end of the waiting time of a queued probe.
-    fn queued_until(&self, wait: Wait, handed: Option<Whose>) -> Instant {
+    fn queued_until(&self, wait: Wait, handed: Option<ProbeOrigin>) -> Instant {
         // A message that finds no gap between two others is replaced by a Ping.
         let gives_way = wait.since + self.window();
         if handed.is_none() && self.probes_by_message() && gives_way > self.checked {
@@ -349,13 +358,13 @@ impl Engine {
     fn deadline_passed(&self, now: Instant) -> bool {
         self.paused.is_none()
             && match self.phase {
-                Phase::Sent { deadline, .. } => deadline <= now,
-                Phase::Queued { wait, .. } => wait.until <= now || wait.look_at <= now,
-                Phase::Quiet | Phase::Still => false,
+                ProbePhase::Sent { deadline, .. } => deadline <= now,
+                ProbePhase::Queued { wait, .. } => wait.until <= now || wait.look_at <= now,
+                ProbePhase::Quiet | ProbePhase::Still => false,
             }
     }
 
     fn probe_has_deadline(&self) -> bool {
-        matches!(self.phase, Phase::Sent { .. })
+        matches!(self.phase, ProbePhase::Sent { .. })
     }
 }

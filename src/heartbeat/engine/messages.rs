@@ -3,31 +3,31 @@
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::heartbeat::phase::Phase;
-use crate::heartbeat::questions::Answered;
-use crate::heartbeat::{BeatFate, Gap, Mode, Proof, Transmit};
+use crate::heartbeat::app_probes::Answered;
+use crate::heartbeat::phase::ProbePhase;
+use crate::heartbeat::{Gap, HeartbeatAction, Mode, ProofOfLife, Transmit};
 
 impl Engine {
     /// Records a probe message sent by the app to the client; it counts as the proxy's probe.
-    pub fn question(&mut self, now: Instant) {
-        if self.proof == Proof::Answers && self.phase != Phase::Still {
+    pub fn app_probe(&mut self, now: Instant) {
+        if self.proof == ProofOfLife::Answers && self.phase != ProbePhase::Still {
             self.questions.apps(now, self.answer_timeout());
             self.probed_by_app(now);
         }
     }
 
     /// Records a heartbeat message that the profile expects from the client.
-    pub fn beat(&mut self, now: Instant) -> BeatFate {
+    pub fn client_heartbeat(&mut self, now: Instant) -> HeartbeatAction {
         self.hurried = true;
         match &self.policy.mode {
             Mode::Answer(_) if self.must_send() => {
                 self.alive(now);
-                if self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Answer }
+                if self.client_beats.count(now) { HeartbeatAction::Flood } else { HeartbeatAction::Answer }
             }
-            Mode::App(_) | Mode::Passive(_) if self.proof == Proof::Answers => self.answer(now),
+            Mode::App(_) | Mode::Passive(_) if self.proof == ProofOfLife::Answers => self.answer(now),
             _ => {
                 self.alive(now);
-                BeatFate::Forward
+                HeartbeatAction::Forward
             }
         }
     }
@@ -35,28 +35,28 @@ impl Engine {
     /// Records the message that puts the profile in force.
     pub fn start(&mut self, now: Instant) {
         if let Some(proof) = self.policy.proof() {
-            self.adopt(proof, now);
+            self.set_proof(proof, now);
         }
     }
 
     /// Records the proof of life that the protocol's own handshake has negotiated.
-    pub fn agreed(&mut self, proof: Proof, now: Instant) {
-        self.adopt(self.policy.proof_of(proof), now);
+    pub fn agreed(&mut self, proof: ProofOfLife, now: Instant) {
+        self.set_proof(self.policy.proof_of(proof), now);
     }
 
     /// Records a client message that cannot be read, but may be the expected heartbeat message.
-    pub fn perhaps_beat(&mut self, now: Instant) {
-        if self.proof != Proof::Pongs {
+    pub fn unreadable_message(&mut self, now: Instant) {
+        if self.proof != ProofOfLife::Pongs {
             self.alive(now);
         }
     }
 
     /// Records a read of app bytes.
     #[inline]
-    pub fn app_spoke(&mut self, now: Instant) {
+    pub fn app_sent(&mut self, now: Instant) {
         match self.proof {
-            Proof::SpeaksWhenQuiet(_) => self.hurried = true,
-            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => {
+            ProofOfLife::SendsWhenIdle(_) => self.hurried = true,
+            ProofOfLife::SendsAfterApp(_) if !self.app_has_sent => {
                 self.app_has_sent = true;
                 self.hurried = true;
             }
@@ -74,13 +74,13 @@ impl Engine {
 
     /// Returns whether the probes are messages.
     pub(super) fn probes_by_message(&self) -> bool {
-        self.proof == Proof::Answers && matches!(self.policy.mode, Mode::App(_))
+        self.proof == ProofOfLife::Answers && matches!(self.policy.mode, Mode::App(_))
     }
 
     /// Returns the time until which a client that must send on its own may be silent.
     pub(super) fn silent_until(&self) -> Option<Instant> {
         match self.proof {
-            Proof::SpeaksWhenSpokenTo(_) if !self.app_has_sent => None,
+            ProofOfLife::SendsAfterApp(_) if !self.app_has_sent => None,
             proof => proof.window().map(|window| self.last_byte + window),
         }
     }
@@ -132,26 +132,30 @@ impl Engine {
     }
 
     /// Assigns an answer to the oldest unanswered probe.
-    fn answer(&mut self, now: Instant) -> BeatFate {
+    fn answer(&mut self, now: Instant) -> HeartbeatAction {
         self.alive(now);
         let Some(Answered { ours, rtt }) = self.questions.answered(now, self.answer_timeout()) else {
             // To the app it is a message like any other; only a flood of them is refused.
             let asks = self.probes_by_message();
-            return if asks && self.client_beats.count(now) { BeatFate::Flood } else { BeatFate::Forward };
+            return if asks && self.client_beats.count(now) {
+                HeartbeatAction::Flood
+            } else {
+                HeartbeatAction::Forward
+            };
         };
         self.answered(now);
         if let Some(rtt) = rtt {
             self.measured(rtt);
         }
         if !ours {
-            return BeatFate::Forward;
+            return HeartbeatAction::Forward;
         }
         self.stats.pongs += 1;
-        BeatFate::Swallow
+        HeartbeatAction::Swallow
     }
 
     /// Puts `proof` in force and restarts its clock.
-    fn adopt(&mut self, proof: Proof, now: Instant) {
+    fn set_proof(&mut self, proof: ProofOfLife, now: Instant) {
         if self.proof == proof {
             return;
         }
@@ -161,8 +165,8 @@ impl Engine {
         self.put_off = Duration::ZERO;
         self.app_has_sent = false;
         // The new proof does not recognise answers to earlier probes.
-        if self.phase != Phase::Still {
-            self.phase = Phase::Quiet;
+        if self.phase != ProbePhase::Still {
+            self.phase = ProbePhase::Quiet;
             self.schedule_next(now);
         }
     }

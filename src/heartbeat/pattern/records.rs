@@ -8,7 +8,7 @@ use crate::ws::Opcode;
 
 /// The layout of the records in a message, which determines the form of its heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum RecordFormat {
     /// JSON texts, each followed by 0x1E; `{"type":6}` is the heartbeat (the hub protocol of ASP.NET Core).
     SignalrJson,
     /// Arrays of `MessagePack`, each preceded by its length; `[6]` is the heartbeat (the same protocol).
@@ -31,7 +31,7 @@ const MESSAGE_PACK_LENGTH: usize = 5;
 /// The maximum size of the length in an MQTT packet, in bytes.
 pub(in crate::heartbeat) const MQTT_LENGTH: usize = 4;
 
-impl Format {
+impl RecordFormat {
     /// Returns the opcode of messages with this layout.
     pub(super) fn opcode(self) -> Opcode {
         match self {
@@ -65,7 +65,7 @@ impl Format {
 
 /// An iterator over the records of a message: true for each heartbeat. A record without its end is not a heartbeat.
 struct Records<'a> {
-    format: Format,
+    format: RecordFormat,
     rest: &'a [u8],
 }
 
@@ -77,10 +77,10 @@ impl Iterator for Records<'_> {
             return None;
         }
         let record = match self.format {
-            Format::SignalrJson => json_record(self.rest),
-            Format::SignalrMessagePack => message_pack_record(self.rest),
-            Format::Mqtt => mqtt_packet(self.rest),
-            Format::StompText | Format::StompBinary => stomp_frame(self.rest),
+            RecordFormat::SignalrJson => json_record(self.rest),
+            RecordFormat::SignalrMessagePack => message_pack_record(self.rest),
+            RecordFormat::Mqtt => mqtt_packet(self.rest),
+            RecordFormat::StompText | RecordFormat::StompBinary => stomp_frame(self.rest),
         };
         match record {
             Some((is_beat, rest)) => {
@@ -89,7 +89,7 @@ impl Iterator for Records<'_> {
             }
             None => {
                 let rest = std::mem::take(&mut self.rest);
-                let is_space = self.format == Format::SignalrJson && rest.trim_ascii().is_empty();
+                let is_space = self.format == RecordFormat::SignalrJson && rest.trim_ascii().is_empty();
                 (!is_space).then_some(false)
             }
         }
@@ -163,5 +163,4 @@ pub(in crate::heartbeat) fn variable_length(bytes: &[u8], most: usize) -> Option
 }
 
 #[cfg(test)]
-#[path = "records_tests.rs"]
 mod tests;

@@ -6,13 +6,13 @@
 //! servers pass, and does not tell an absolute target without a path from one with `/`. Mended there, none of this would
 //! be needed. What the library refuses by itself is left to it.
 
-use crate::http::LENGTH_MOST;
+use crate::http::headers::CONTENT_LENGTH_MAX;
 use crate::upstream::{is_refused, mask};
 
 /// A chunk is smaller than this many bytes, so that one more digit of its size still has room.
 const SIZE_MOST: u64 = 1 << 60;
 
-/// Where the walk stands.
+/// The state of the walk over the bytes of a client.
 #[derive(Debug)]
 pub(super) struct Framing {
     state: State,
@@ -57,10 +57,10 @@ enum State {
     Left,
 }
 
-/// What has been seen of the head under way.
+/// The parts of the head under way that have come.
 #[derive(Debug, Default)]
 struct Head {
-    /// Whether its method begins like OPTIONS.
+    /// Set while its method may be OPTIONS.
     may_be_options: bool,
     /// Slashes of its target, up to the one that begins the path.
     slashes: u8,
@@ -69,7 +69,7 @@ struct Head {
     body: BodyFraming,
 }
 
-/// How the body behind a head is framed (RFC 9112 §6).
+/// The framing of the body behind a head (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyFraming {
     Length(u64),
@@ -281,7 +281,7 @@ impl Framing {
         }
     }
 
-    /// As many header lines as there are.
+    /// Walks over as many header lines as there are.
     fn fields(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && self.state == State::Fields {
@@ -339,7 +339,7 @@ impl Framing {
                 Ok(at + 1)
             }
             Some(0) => Err(Ambiguous(bare)),
-            // What stands before it passes: it may be all that the library sees of the body.
+            // Bytes before it pass: they may be all that the library sees of the body.
             Some(at) => Ok(at),
             None => {
                 if let State::Trailer(is_start) = &mut self.state {
@@ -350,7 +350,7 @@ impl Framing {
         }
     }
 
-    /// What follows a message.
+    /// Returns the state behind a message.
     fn after_message(&self) -> State {
         if self.head.is_upgrade { State::Gate } else { State::Start }
     }
@@ -385,17 +385,16 @@ impl Head {
     }
 }
 
-/// What is no number the library refuses.
+/// Reads a length. The library refuses what is no number.
 fn length(value: &[u8]) -> Result<u64, Unreadable> {
     if !value.iter().all(u8::is_ascii_digit) {
         return Ok(0);
     }
     let length = value.iter().try_fold(0_u64, |length, digit| {
-        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= LENGTH_MOST)
+        length.checked_mul(10)?.checked_add(u64::from(digit - b'0')).filter(|length| *length <= CONTENT_LENGTH_MAX)
     });
     length.ok_or(Unreadable)
 }
 
 #[cfg(test)]
-#[path = "framing_tests.rs"]
 mod tests;

@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::framing::{Framing, Noted};
-use super::reader::Reader;
+use super::reader::ResponseRate;
 use crate::relay::Leg;
 
-/// How far the current request of a connection is.
+/// The phase of the current request of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum RequestPhase {
     /// Its head is arriving, or the first one is waited for, since then.
     Head { since: Instant },
     /// It is being answered.
@@ -31,14 +31,14 @@ pub(super) enum Phase {
     Idle { since: Instant },
 }
 
-/// How far the requests of one connection are, as its stream, its requests and its clock see it. One task uses it nearly
+/// The progress of the requests of one connection, as its stream, its requests and its clock see it. One task uses it nearly
 /// alone; the lock is for a request's body, which the app's side drops.
 #[derive(Debug)]
-pub(super) struct Turns(Mutex<State>);
+pub(super) struct RequestProgress(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    phase: Phase,
+    phase: RequestPhase,
     /// Bodies of requests that are still being passed on.
     uploads: usize,
     /// Requests that have begun, and how many of them leave HTTP/1.1 in place.
@@ -50,11 +50,11 @@ struct State {
     gate: Option<Waker>,
 }
 
-impl Turns {
-    /// Those of a connection whose first head is to begin now.
+impl RequestProgress {
+    /// The turns of a connection whose first head is to begin now.
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
-            phase: Phase::Head { since: Instant::now() },
+            phase: RequestPhase::Head { since: Instant::now() },
             uploads: 0,
             begun: 0,
             stays: 0,
@@ -65,13 +65,13 @@ impl Turns {
 
     /// A head begins now: the connection comes back to hyper.
     pub(super) fn renew(&self) {
-        self.state().phase = Phase::Head { since: Instant::now() };
+        self.state().phase = RequestPhase::Head { since: Instant::now() };
     }
 
     /// The head of a request is in. Returns its target as it was sent, where that was noted.
     pub(super) fn begin(&self) -> Option<Vec<u8>> {
         let state = &mut *self.state();
-        state.phase = Phase::Asked;
+        state.phase = RequestPhase::Asked;
         state.begun += 1;
         let is_its = state.noted.front().is_some_and(|noted| noted.head == state.begun);
         if is_its { state.noted.pop_front().map(|noted| noted.target) } else { None }
@@ -82,7 +82,7 @@ impl Turns {
     pub(super) fn answer(self: Arc<Self>, stays: bool) -> Turn {
         let gate = {
             let mut state = self.state();
-            state.phase = Phase::Answering;
+            state.phase = RequestPhase::Answering;
             if stays {
                 state.stays = state.begun;
             }
@@ -109,30 +109,31 @@ impl Turns {
     }
 
     /// The phase where the client is waited for, and nothing of an earlier request is under way.
-    pub(super) fn waiting(&self) -> Option<Phase> {
+    pub(super) fn waiting(&self) -> Option<RequestPhase> {
         let state = self.state();
-        let is_waiting = matches!(state.phase, Phase::Head { .. } | Phase::Idle { .. }) && state.uploads == 0;
+        let is_waiting =
+            matches!(state.phase, RequestPhase::Head { .. } | RequestPhase::Idle { .. }) && state.uploads == 0;
         is_waiting.then_some(state.phase)
     }
 
     /// Returns whether the body of a response is through, but perhaps not written.
     pub(super) fn is_ending(&self) -> bool {
-        self.state().phase == Phase::Ending
+        self.state().phase == RequestPhase::Ending
     }
 
     /// Bytes of the client have arrived.
     fn arrived(&self) {
         let mut state = self.state();
-        if state.uploads == 0 && matches!(state.phase, Phase::Idle { .. }) {
-            state.phase = Phase::Head { since: Instant::now() };
+        if state.uploads == 0 && matches!(state.phase, RequestPhase::Idle { .. }) {
+            state.phase = RequestPhase::Head { since: Instant::now() };
         }
     }
 
     /// All that hyper had to write is written.
     fn flushed(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Ending {
-            state.phase = Phase::Idle { since: Instant::now() };
+        if state.phase == RequestPhase::Ending {
+            state.phase = RequestPhase::Idle { since: Instant::now() };
         }
     }
 
@@ -141,9 +142,9 @@ impl Turns {
     fn is_watched(&self) -> bool {
         let state = self.state();
         match state.phase {
-            Phase::Asked => state.uploads == 0,
-            Phase::Answering | Phase::Ending => true,
-            Phase::Head { .. } | Phase::Idle { .. } => false,
+            RequestPhase::Asked => state.uploads == 0,
+            RequestPhase::Answering | RequestPhase::Ending => true,
+            RequestPhase::Head { .. } | RequestPhase::Idle { .. } => false,
         }
     }
 
@@ -154,11 +155,11 @@ impl Turns {
 
 /// Kept with the body of a response, whose end it reports when dropped.
 #[derive(Debug)]
-pub(in crate::http) struct Turn(Arc<Turns>);
+pub(in crate::http) struct Turn(Arc<RequestProgress>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.state().phase = Phase::Ending;
+        self.0.state().phase = RequestPhase::Ending;
     }
 }
 
@@ -166,11 +167,11 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(super) struct TrackedBody {
     incoming: Incoming,
-    turns: Arc<Turns>,
+    turns: Arc<RequestProgress>,
 }
 
 impl TrackedBody {
-    pub(super) fn new(incoming: Incoming, turns: Arc<Turns>) -> Self {
+    pub(super) fn new(incoming: Incoming, turns: Arc<RequestProgress>) -> Self {
         turns.state().uploads += 1;
         Self { incoming, turns }
     }
@@ -200,7 +201,7 @@ impl Drop for TrackedBody {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         state.uploads = state.uploads.saturating_sub(1);
-        if let Phase::Idle { since } = &mut state.phase {
+        if let RequestPhase::Idle { since } = &mut state.phase {
             *since = Instant::now();
         }
     }
@@ -215,23 +216,23 @@ impl Drop for TrackedBody {
 #[derive(Debug)]
 pub(super) struct Io<C> {
     stream: C,
-    unread: Unread,
-    turns: Arc<Turns>,
-    reader: Reader,
+    unread: UnreadByHyper,
+    turns: Arc<RequestProgress>,
+    reader: ResponseRate,
 }
 
-/// What hyper has not read of the bytes that were read.
+/// Bytes that were read from the client and that hyper has not read.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadByHyper {
     framing: Framing,
-    /// Those that the framing has passed.
+    /// Bytes that the framing has passed.
     passed: Bytes,
-    /// Those behind them.
+    /// Bytes behind them.
     ahead: Bytes,
 }
 
-impl Unread {
-    /// That of a connection whose first bytes are `first`.
+impl UnreadByHyper {
+    /// The unread bytes of a connection whose first bytes are `first`.
     pub(super) fn new(first: Bytes, line_most: usize) -> Self {
         Self { framing: Framing::new(line_most), passed: Bytes::new(), ahead: first }
     }
@@ -260,11 +261,11 @@ fn joined(one: &[u8], other: &[u8]) -> Bytes {
 }
 
 impl<C: Leg> Io<C> {
-    pub(super) fn new(stream: C, unread: Unread, turns: Arc<Turns>, reader: Reader) -> Self {
+    pub(super) fn new(stream: C, unread: UnreadByHyper, turns: Arc<RequestProgress>, reader: ResponseRate) -> Self {
         Self { stream, unread, turns, reader }
     }
 
-    pub(super) fn into_parts(self) -> (C, Unread) {
+    pub(super) fn into_parts(self) -> (C, UnreadByHyper) {
         (self.stream, self.unread)
     }
 
@@ -298,7 +299,7 @@ impl<C: Leg> Io<C> {
 impl<C: Leg> AsyncRead for Io<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let Unread { framing, passed, ahead } = &mut this.unread;
+        let UnreadByHyper { framing, passed, ahead } = &mut this.unread;
         if !passed.is_empty() {
             take(passed, buf);
             return Poll::Ready(Ok(()));

@@ -1,6 +1,6 @@
 //! A connection that is kept without anything to do: its stream, and no buffer of any kind.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -8,27 +8,38 @@ use std::task::{Poll, ready};
 use bytes::Bytes;
 use tokio::io::ReadBuf;
 
-use super::resume;
-use crate::http::{Edge, Peer, linger};
+use crate::http::edge::Edge;
+use crate::http::lingering_close;
+use crate::http::peer::Peer;
 use crate::relay::Leg;
 use crate::suspension::{Deadline, within};
 
 /// Bytes of the next request that are read before its connection goes back to hyper, which reads the others.
 const FIRST_READ: usize = 2048;
 
-/// Waits for the next request until `deadline`, or until the proxy drains; then closes the connection.
-pub(super) async fn wait<C: Leg + Send + 'static>(mut stream: C, peer: Peer, edge: Arc<Edge>, deadline: Deadline) {
+/// Waits for the next request until `deadline`, or until the proxy drains; then closes the connection. `resume` serves it
+/// with the first bytes of that request, in a task of its own.
+pub(super) async fn wait<C, F>(
+    mut stream: C,
+    peer: Peer,
+    edge: Arc<Edge>,
+    deadline: Deadline,
+    resume: impl FnOnce(C, Bytes, Peer, Arc<Edge>) -> F,
+) where
+    C: Leg + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     let first = {
         let next = pin!(first_bytes(&mut stream));
         tokio::select! {
             biased;
             first = within(deadline, next) => first.ok().flatten(),
-            () = edge.parting() => None,
+            () = edge.closing() => None,
         }
     };
     match first {
         Some(first) => drop(edge.tracker.spawn(resume(stream, first, peer, Arc::clone(&edge)))),
-        None => linger::close(&mut stream).await,
+        None => lingering_close::close(&mut stream).await,
     }
 }
 

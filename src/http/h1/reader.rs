@@ -20,10 +20,10 @@ use crate::suspension::{Deadline, Expiry, paused_since};
 /// The kernel's own time (`TCP_USER_TIMEOUT`), which finds a client that is gone while nothing waits here, runs on for a
 /// slow one whose window opens by less than the segment that stands first. So it ends where this rate is first looked at.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct ResponseRate {
     /// The time over which the rate is measured.
     stall: Duration,
-    /// `limits.memory`.
+    /// The value of `limits.memory`, in bytes.
     limit: Option<u64>,
     held: Held,
     /// Bytes that the socket has taken.
@@ -31,7 +31,7 @@ pub(super) struct Reader {
     /// Since when it takes none, and for how long it took none before, since the measure began.
     blocked: Option<Instant>,
     waited: Duration,
-    /// How far the client had come then.
+    /// The client's position then.
     from: Option<Progress>,
     /// Set lazily: it fires early rather than be set whenever the socket takes something.
     expiry: Option<Box<Expiry>>,
@@ -39,14 +39,14 @@ pub(super) struct Reader {
     is_judged: bool,
 }
 
-/// How far a client has come.
+/// The position of a client in its responses.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     taken: u64,
     acked: Option<u64>,
 }
 
-impl Reader {
+impl ResponseRate {
     /// A client that must take its responses at the least rate, measured over `stall`. `held` counts what is held for it,
     /// together with everything else for which there is `limit`.
     pub(super) fn new(stall: Duration, held: Held, limit: Option<u64>) -> Self {
@@ -96,7 +96,7 @@ impl Reader {
                 self.waited += now.saturating_duration_since(since).saturating_sub(paused_since(since));
             }
             if self.waited >= window && !self.begin_anew(progress(self.taken, stream), window) {
-                // Of what the kernel holds, the client takes no more either.
+                // The client takes no more of what the kernel holds either.
                 stream.abort_on_drop();
                 return Err(io::Error::new(ErrorKind::TimedOut, "the client takes too little of a response"));
             }
@@ -123,5 +123,4 @@ impl Reader {
 }
 
 #[cfg(test)]
-#[path = "reader_tests.rs"]
 mod tests;

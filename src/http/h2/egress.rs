@@ -3,7 +3,7 @@
 use h2::Reason;
 use tokio::time::Instant;
 
-use super::frame::{ACK, DATA, END_STREAM, HEADER, Header, PING, RST_STREAM, WORD, word};
+use super::frame::{ACK, DATA, END_STREAM, H2FrameHeader, HEADER, PING, RST_STREAM, WORD, word};
 use super::streams::Streams;
 
 /// The position of the walk.
@@ -12,7 +12,7 @@ pub(super) struct Egress {
     /// The beginning of a frame's header.
     begun: Vec<u8>,
     /// The frame whose payload is being written, and what is left of that.
-    frame: Header,
+    frame: H2FrameHeader,
     left: usize,
     /// The code of a reset, as far as it has been written.
     code: Vec<u8>,
@@ -38,7 +38,7 @@ impl Egress {
                 continue;
             }
             let header = if self.begun.is_empty() && bytes.len() >= HEADER {
-                let header = Header::of(bytes);
+                let header = H2FrameHeader::of(bytes);
                 bytes = &bytes[HEADER..];
                 header
             } else {
@@ -48,7 +48,7 @@ impl Egress {
                 if self.begun.len() < HEADER {
                     return;
                 }
-                let header = Header::of(&self.begun);
+                let header = H2FrameHeader::of(&self.begun);
                 self.begun.clear();
                 header
             };
@@ -56,7 +56,7 @@ impl Egress {
         }
     }
 
-    fn begin(&mut self, header: Header, now: Instant, streams: &mut Streams) {
+    fn begin(&mut self, header: H2FrameHeader, now: Instant, streams: &mut Streams) {
         (self.frame, self.left) = (header, header.payload);
         match header.kind {
             DATA => {
@@ -99,7 +99,7 @@ impl Egress {
 mod tests {
     use std::task::{Context, Waker};
 
-    use super::super::streams::Kind;
+    use super::super::streams::StreamKind;
     use super::*;
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         .concat();
         for size in 1..=sent.len() {
             let (mut egress, mut streams) = (Egress::default(), Streams::default());
-            streams.open(1, Kind::Plain);
+            streams.open(1, StreamKind::Plain);
             streams.hand(1, 5);
             streams.hand_end(1);
             for piece in sent.chunks(size) {

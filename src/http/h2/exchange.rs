@@ -15,23 +15,27 @@ use hyper::header::{ACCEPT, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, HeaderMa
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::inflow::{Inflow, RequestBody};
 use super::leg::StreamLeg;
 use super::outgoing::Outgoing;
-use super::streams::Kind;
-use super::wire::StreamEntry;
+use super::shared_io::StreamEntry;
+use super::stream_receiver::{Inflow, RequestBody};
+use super::streams::StreamKind;
 use crate::config::{EdgeLimits, Route};
 use crate::http::access::Access;
+use crate::http::authority::RequestHost;
+use crate::http::connection::ClientConnection;
+use crate::http::handle::{add_connection_fields, handle};
+use crate::http::headers::{self, CONTENT_LENGTH_MAX};
 use crate::http::interim::Interim;
-use crate::http::reply::{self, Reply};
-use crate::http::{Connection, Fate, LENGTH_MOST, Named, answer, headers, target, transport_security};
+use crate::http::response::{self, Handled, ProxyResponse};
+use crate::http::target;
 use crate::relay::{Held, Leg};
-use crate::telemetry::{Chain, lines};
+use crate::telemetry::{Chain, log_events};
 use crate::upstream::Upload;
 
 /// One stream, from its request on.
 pub(super) struct Exchange<C> {
-    pub(super) connection: Arc<Connection>,
+    pub(super) connection: Arc<ClientConnection>,
     pub(super) entry: StreamEntry<C>,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) inflow: Inflow,
@@ -56,19 +60,19 @@ impl<C: Leg + Send + 'static> Exchange<C> {
         }
         let (connection, inflow) = (Arc::clone(&self.connection), self.inflow.clone());
         let interim = Interim::of(&mut request);
-        let response = {
+        let handled = {
             let mut answered = pin!(respond_to(connection, inflow, request, is_connect));
             poll_fn(|cx| {
-                let response = answered.as_mut().poll(cx);
+                let handled = answered.as_mut().poll(cx);
                 for answer in interim.take(cx) {
                     let _ = self.respond.send_informational(answer);
                 }
-                match response {
+                match handled {
                     _ if self.inflow.is_malformed() => {
                         self.respond.send_reset(Reason::PROTOCOL_ERROR);
                         Poll::Ready(None)
                     }
-                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Ready(handled) => Poll::Ready(Some(handled)),
                     Poll::Pending => self.respond.poll_reset(cx).map(|reset| {
                         if reset.is_ok() {
                             self.entry.abandoned();
@@ -79,19 +83,21 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             })
             .await
         };
-        let Some(response) = response else { return };
-        match self.connection.swap_fate(Fate::Http) {
-            Fate::Bridged(prepared) => {
+        match handled {
+            None => {}
+            Some(Handled::Session(mut accepted, prepared)) => {
                 let Self { connection, entry, mut respond, inflow } = self;
-                let (head, _) = clean(response).into_parts();
-                if let Ok(outflow) = respond.send_response(Response::from_parts(head, ()), false) {
+                clean(accepted.headers_mut(), None);
+                if let Ok(outflow) = respond.send_response(accepted, false) {
                     entry.follow(&prepared.policy);
                     connection.edge.sessions.start(StreamLeg::new(inflow, outflow, entry), Bytes::new(), *prepared);
                 }
             }
-            _ => {
+            Some(Handled::Response(mut response)) => {
+                let length = response.body().size_hint().exact();
+                clean(response.headers_mut(), length);
                 let stall = self.connection.rules.limits.write_stall;
-                self.send(clean(response), without_body, stall).await;
+                self.send(response, without_body, stall).await;
             }
         }
     }
@@ -104,14 +110,14 @@ impl<C: Leg + Send + 'static> Exchange<C> {
     /// The route whose heartbeat the stream follows until a session has agreed on its own.
     fn route(&self, request: &Request<()>) -> &Route {
         let routes = &self.connection.rules.routes;
-        routes.find(Named::by(request).host(), &target::path(request)).unwrap_or_else(|| routes.default())
+        routes.find(RequestHost::of(request).as_str(), &target::path(request)).unwrap_or_else(|| routes.default())
     }
 
     /// Sends the answer. The client may leave it where it is for `stall`.
-    async fn send(mut self, response: Response<Reply>, without_body: bool, stall: Duration) {
+    async fn send(mut self, response: Response<ProxyResponse>, without_body: bool, stall: Duration) {
         let (head, body) = response.into_parts();
         let ends = without_body || body.is_end_stream();
-        // What the client has not sent yet is of no use from here on, unless the app still takes it.
+        // A body that the client has not sent yet is of no use from here on, unless the app still takes it.
         drop(self.inflow);
         match self.respond.send_response(Response::from_parts(head, ()), ends) {
             Ok(outflow) if !ends => {
@@ -121,7 +127,7 @@ impl<C: Leg + Send + 'static> Exchange<C> {
             }
             Ok(_) => {}
             Err(error) => {
-                let (address, port) = lines::client(self.connection.peer.address);
+                let (address, port) = log_events::client(self.connection.peer.address);
                 tracing::debug!(client.address = address, client.port = port, error = %Chain(&error), "http2.response");
                 self.respond.send_reset(Reason::INTERNAL_ERROR);
             }
@@ -130,31 +136,32 @@ impl<C: Leg + Send + 'static> Exchange<C> {
 }
 
 async fn respond_to(
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     inflow: Inflow,
     mut request: Request<()>,
     is_connect: bool,
-) -> Response<Reply> {
+) -> Handled {
     let rules = &connection.rules;
     if let Some((status, reason)) = refusal(&request, &rules.limits) {
         let routes = &rules.routes;
         let route = routes.find(None, &target::path(&request)).unwrap_or_else(|| routes.default());
         let access = Access::begin(&connection, route, &request);
-        let refused = reply::explain(status, reason, request.headers().get(ACCEPT), Some(access));
-        return transport_security(&connection, refused);
+        let mut refused = response::explain(status, reason, request.headers().get(ACCEPT), Some(access));
+        add_connection_fields(&connection, refused.headers_mut());
+        return Handled::Response(refused);
     }
     join_cookies(request.headers_mut());
-    // What follows an extended CONNECT is no body: the session reads it, or nobody.
+    // What follows an extended CONNECT is no body: only a session reads it.
     let upload = if is_connect {
         Upload::new(Tunnel { has_ended: inflow.is_end_stream() })
     } else {
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         Upload::new(RequestBody::new(inflow, length))
     };
-    answer(&connection, request.map(|()| upload), None).await
+    handle(&connection, request.map(|()| upload)).await
 }
 
-/// What stands in the place of a CONNECT's body.
+/// The body of a CONNECT, which has none.
 struct Tunnel {
     has_ended: bool,
 }
@@ -172,9 +179,9 @@ impl Body for Tunnel {
     }
 }
 
-/// What a stream is opened for.
-pub(super) fn kind<B>(request: &Request<B>) -> Kind {
-    if request.extensions().get::<Protocol>().is_some() { Kind::WebSocket } else { Kind::Plain }
+/// Returns what a stream is opened for.
+pub(super) fn kind<B>(request: &Request<B>) -> StreamKind {
+    if request.extensions().get::<Protocol>().is_some() { StreamKind::WebSocket } else { StreamKind::Plain }
 }
 
 /// Returns whether a request is malformed (RFC 9113 §8.1.1) although the library let it pass: a path that does not begin
@@ -188,7 +195,7 @@ pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
         || !headers::are_trimmed(request.headers())
 }
 
-/// What is wrong with a request that the library let pass.
+/// Returns the fault of a request that the library let pass.
 fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'static str)> {
     let headers = request.headers();
     // As long as a field is in HTTP/1.1, so that the limits mean the same.
@@ -198,12 +205,13 @@ fn refusal(request: &Request<()>, limits: &EdgeLimits) -> Option<(StatusCode, &'
         return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large"));
     }
     // The library refuses what no number holds.
-    let is_too_long =
-        |length: &HeaderValue| length.to_str().is_ok_and(|text| text.parse().is_ok_and(|n: u64| n > LENGTH_MOST));
+    let is_too_long = |length: &HeaderValue| {
+        length.to_str().is_ok_and(|text| text.parse().is_ok_and(|n: u64| n > CONTENT_LENGTH_MAX))
+    };
     if headers.get_all(CONTENT_LENGTH).iter().any(is_too_long) {
         return Some((StatusCode::BAD_REQUEST, "content_length"));
     }
-    // RFC 9113 §8.3.1: a Host that says something else than :authority.
+    // RFC 9113 §8.3.1: a Host that differs from :authority.
     let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let contradicts = |host: &HeaderValue| authority.is_some_and(|named| !named.eq_ignore_ascii_case(host.as_bytes()));
     headers.get_all(HOST).iter().any(contradicts).then_some((StatusCode::BAD_REQUEST, "host"))
@@ -219,10 +227,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// A response without what HTTP/2 does not have (RFC 9113 §8.2.2), and with what every response should.
-fn clean(mut response: Response<Reply>) -> Response<Reply> {
-    let length = response.body().size_hint().exact();
-    let headers = response.headers_mut();
+/// Removes from the headers of a response what HTTP/2 does not have (RFC 9113 §8.2.2), and adds what every response has.
+fn clean(headers: &mut HeaderMap, length: Option<u64>) {
     headers::strip_hop_by_hop(headers);
     if let Some(length) = length.filter(|length| *length > 0) {
         headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -230,7 +236,6 @@ fn clean(mut response: Response<Reply>) -> Response<Reply> {
     headers.entry(DATE).or_insert_with(|| {
         HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())).expect("a date is visible ASCII")
     });
-    response
 }
 
 /// Splits what the library accepted.

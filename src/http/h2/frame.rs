@@ -42,14 +42,14 @@ pub(super) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Header {
+pub(super) struct H2FrameHeader {
     pub(super) payload: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
 }
 
-impl Header {
+impl H2FrameHeader {
     pub(super) fn of(bytes: &[u8]) -> Self {
         let payload = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
         Self { payload, kind: bytes[3], flags: bytes[4], stream: word(&bytes[5..]) & 0x7fff_ffff }

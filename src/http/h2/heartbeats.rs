@@ -65,7 +65,7 @@ impl Heartbeats {
         std::mem::take(&mut self.changed)
     }
 
-    /// The clocks of the connection; `None` while no stream has said what it follows.
+    /// The clocks of the connection; `None` while no stream follows a heartbeat.
     pub(super) fn clocks(&self) -> Option<Clocks> {
         let policies = || self.policies.iter().map(|(policy, _)| &**policy);
         let (first, spares_some) = (policies().next()?, policies().any(|policy| policy.mode == Mode::Off));

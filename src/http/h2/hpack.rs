@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::huffman;
+use super::huffman::{self, Undecodable};
 use crate::upstream;
 
 /// `SETTINGS_HEADER_TABLE_SIZE` by default, which the proxy leaves as it is.
@@ -57,20 +57,16 @@ struct Name {
     is_pseudo: bool,
 }
 
-/// What a block has in it.
+/// Findings in a header block.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct BlockContents {
     pub(super) has_pseudo: bool,
-    /// A path that the library does not tell as it was sent.
+    /// A path that the library does not return as it was sent.
     pub(super) path: Option<Box<[u8]>>,
 }
 
 /// The values of one block that need stand-ins, and whether they are coded.
 type Odd = Vec<(Range<usize>, bool)>;
-
-/// A block that cannot be decoded, a `COMPRESSION_ERROR` (RFC 9113 §4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Undecodable;
 
 impl Default for Blocks {
     fn default() -> Self {
@@ -80,7 +76,7 @@ impl Default for Blocks {
 
 impl Blocks {
     /// Reads a whole block, and puts stand-ins into its path where the library refuses it.
-    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<Found, Undecodable> {
+    pub(super) fn read(&mut self, block: &mut [u8]) -> Result<BlockContents, Undecodable> {
         let mut odd = Odd::new();
         let found = self.find(block, &mut odd)?;
         for (value, is_coded) in odd {
@@ -93,9 +89,9 @@ impl Blocks {
         Ok(found)
     }
 
-    fn find(&mut self, block: &[u8], odd: &mut Odd) -> Result<Found, Undecodable> {
+    fn find(&mut self, block: &[u8], odd: &mut Odd) -> Result<BlockContents, Undecodable> {
         let mut rest = Rest(block);
-        let (mut found, mut may_resize) = (Found::default(), true);
+        let (mut found, mut may_resize) = (BlockContents::default(), true);
         while let Some(first) = rest.0.first().copied() {
             let is_size_update = first & 0xe0 == 0x20;
             if is_size_update {
@@ -162,7 +158,7 @@ impl Blocks {
     fn insert(&mut self, name: Name, value: usize, path: Option<&[u8]>) {
         let size = name.len + value + OVERHEAD;
         self.evict(size);
-        // What is larger than the table leaves it empty.
+        // An entry that is larger than the table leaves it empty.
         if size <= self.most
             && let (Ok(name_len), Ok(value)) = (u16::try_from(name.len), u16::try_from(value))
         {
@@ -204,7 +200,7 @@ impl Entry {
     }
 }
 
-/// What is left of a block.
+/// The bytes left of a block.
 struct Rest<'a>(&'a [u8]);
 
 /// A string as it is written.
@@ -278,5 +274,4 @@ impl Text<'_> {
 }
 
 #[cfg(test)]
-#[path = "hpack_tests.rs"]
 mod tests;

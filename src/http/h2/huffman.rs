@@ -1,6 +1,8 @@
 //! Strings in Huffman coding (RFC 7541 §5.2 and appendix B).
 
-use super::hpack::Undecodable;
+/// A header block that cannot be decoded, a `COMPRESSION_ERROR` (RFC 9113 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Undecodable;
 
 /// The codes: those of each length follow one another, and those of the next length follow them. By length: the first 32
 /// bits behind the last code.

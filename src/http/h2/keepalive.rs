@@ -9,17 +9,17 @@ use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
 use super::heartbeats::Clocks;
-use super::inflow::Death;
+use super::shared_io::SharedIo;
+use super::stream_receiver::Death;
 use super::streams::Streams;
-use super::wire::Wire;
 use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
 use crate::suspension::{Deadline, Expiry, paused_since};
 
-/// When to look again where no clock says otherwise.
+/// Time until the next look where no clock sets one.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// How long the last streams' connection may take to close when nothing is to be heard of the client.
+/// Time in which a connection without streams must close when nothing arrives from the client.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// Fewer unacknowledged bytes than this are the PING itself, not a backlog before it.
@@ -28,9 +28,9 @@ const BACKLOG: u64 = 256;
 /// Lateness of a timer after which the process counts as stopped, where no stream has a setting for it.
 const STALL_GUARD: Duration = Duration::from_secs(2);
 
-/// What the clocks say.
+/// The finding of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ClockFinding {
     /// All is well.
     Nothing,
     /// A PING has not been answered, nor has anything else come (RFC 9113 §6.7), or the client takes nothing. The
@@ -49,7 +49,7 @@ pub(super) enum Finding {
 pub(super) struct KeepAlive {
     pings: Option<PingPong>,
     header_read: Duration,
-    /// How long the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
+    /// The time that the connection may be without a stream once it has had one (`limits.keep_alive`); before that it is
     /// `header_read`.
     idle_limit: Duration,
     had_streams: bool,
@@ -59,9 +59,9 @@ pub(super) struct KeepAlive {
     idle_since: Option<Instant>,
     /// Since when the connection is to end with its last stream.
     retired: Option<Instant>,
-    /// When the connection is to have ended.
+    /// The instant by which the connection must have ended.
     until: Option<Instant>,
-    /// When the clocks were last looked at.
+    /// The instant of the last look at the clocks.
     looked: Instant,
     sleep: Expiry,
 }
@@ -69,7 +69,7 @@ pub(super) struct KeepAlive {
 /// A PING that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Question {
-    /// When the time to answer it began.
+    /// The beginning of the time to answer it.
     asked: Instant,
     /// Set once it was handed to the library: while the socket takes nothing it is not, for the library reads nothing
     /// before it has written it.
@@ -84,13 +84,13 @@ struct Question {
     is_reported: bool,
 }
 
-/// How far a PING has come, as far as the looks at it have shown.
+/// The progress of a PING, as far as the looks at it have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Unknown,
     /// A look found it on its way behind a backlog.
     HeldUp,
-    /// When it arrived behind a backlog is not known: the time to answer it begins with the look that found it.
+    /// It has arrived behind a backlog, at an unknown instant: the time to answer it begins with the look that found it.
     Arrived,
 }
 
@@ -121,7 +121,7 @@ impl KeepAlive {
     }
 
     /// The connection is to have ended by `until`.
-    pub(super) fn part(&mut self, until: Instant) {
+    pub(super) fn close_after(&mut self, until: Instant) {
         self.until = Some(until);
         self.sleep.reset(Deadline::fixed(until));
     }
@@ -133,8 +133,13 @@ impl KeepAlive {
     }
 
     /// Looks at the clocks; to be called after everything that has come was read.
-    pub(super) fn poll<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &mut Wire<C>, has_streams: bool) -> Finding {
-        self.hear_pong(cx, wire);
+    pub(super) fn poll<C: Leg>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut SharedIo<C>,
+        has_streams: bool,
+    ) -> ClockFinding {
+        self.read_pong(cx, wire);
         if has_streams {
             self.idle_since = None;
             self.had_streams = true;
@@ -158,16 +163,16 @@ impl KeepAlive {
             let now = Instant::now();
             let late = now.duration_since(self.sleep.deadline().at());
             let finding = self.look(now, late, wire);
-            if finding != Finding::Nothing {
+            if finding != ClockFinding::Nothing {
                 return finding;
             }
             let next = self.next(now, wire);
             self.sleep.reset(Deadline::fixed(next));
         }
-        Finding::Nothing
+        ClockFinding::Nothing
     }
 
-    fn hear_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &Wire<C>) {
+    fn read_pong<C: Leg>(&mut self, cx: &mut Context<'_>, wire: &SharedIo<C>) {
         if let (Some(pings), Some(_)) = (&mut self.pings, self.question)
             && matches!(pings.poll_pong(cx), Poll::Ready(Ok(_)))
         {
@@ -177,7 +182,7 @@ impl KeepAlive {
     }
 
     /// Puts a question, unless there is one, and sends it as soon as the socket takes something.
-    fn ask<C: Leg>(&mut self, now: Instant, wire: &Wire<C>) {
+    fn ask<C: Leg>(&mut self, now: Instant, wire: &SharedIo<C>) {
         let Some(pings) = &mut self.pings else { return };
         let question = self.question.get_or_insert_with(|| Question::put(now, wire.delivery()));
         if !question.sent && !wire.is_blocked() && pings.send_ping(Ping::opaque()).is_ok() {
@@ -186,15 +191,15 @@ impl KeepAlive {
         }
     }
 
-    fn look<C: Leg>(&mut self, now: Instant, late: Duration, wire: &Wire<C>) -> Finding {
+    fn look<C: Leg>(&mut self, now: Instant, late: Duration, wire: &SharedIo<C>) -> ClockFinding {
         if let Some(until) = self.until {
-            return if now >= until { Finding::OutOfTime } else { Finding::Nothing };
+            return if now >= until { ClockFinding::OutOfTime } else { ClockFinding::Nothing };
         }
         match (self.idle_since, self.retired) {
-            (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return Finding::OutOfTime,
+            (Some(idle), Some(retired)) if now >= idle.max(retired) + PARTING => return ClockFinding::OutOfTime,
             (Some(idle), None) if now >= idle + self.idle() && self.block_until(wire).is_none() => {
                 self.retire(now);
-                return Finding::Idle;
+                return ClockFinding::Idle;
             }
             _ => {}
         }
@@ -210,44 +215,47 @@ impl KeepAlive {
             }
         }
         if self.block_until(wire).is_some_and(|until| now >= until) {
-            return Finding::SlowHead;
+            return ClockFinding::SlowHead;
         }
         let Some((clocks, timeout)) = clocks.and_then(|clocks| Some((clocks, clocks.timeout?))) else {
-            return Finding::Nothing;
+            return ClockFinding::Nothing;
         };
-        let (heard, interval) = (wire.heard(), self.interval(&clocks));
+        let (last_received, interval) = (wire.last_received(), self.interval(&clocks));
         let wants_ping = wire.streams(|streams| {
             streams.inquire(now);
             streams.wants_ping()
         });
         match &mut self.question {
-            None if wants_ping || now >= heard + interval => self.ask(now, wire),
-            Some(question) if !question.is_reported && now >= question.asked.max(heard + interval) + timeout => {
+            None if wants_ping || now >= last_received + interval => self.ask(now, wire),
+            Some(question)
+                if !question.is_reported && now >= question.asked.max(last_received + interval) + timeout =>
+            {
                 let behind = wire.streams(|streams| streams.ping_end()).filter(|_| question.sent);
                 if let Verdict::Lost(death) = question.judge(now, wire.delivery(), behind, clocks.write_stall) {
                     question.is_reported = true;
                     if !clocks.spares_some {
-                        self.part(now + clocks.close_grace);
+                        self.close_after(now + clocks.close_grace);
                     }
-                    return Finding::Dead { death, all: !clocks.spares_some };
+                    return ClockFinding::Dead { death, all: !clocks.spares_some };
                 }
             }
             _ => {}
         }
-        Finding::Nothing
+        ClockFinding::Nothing
     }
 
-    /// When to look again: what has moved later meanwhile is noticed then, and no read re-arms a timer.
-    fn next<C: Leg>(&self, now: Instant, wire: &Wire<C>) -> Instant {
+    /// Returns the instant of the next look: clocks that have moved later meanwhile are noticed then, and no read re-arms a
+    /// timer.
+    fn next<C: Leg>(&self, now: Instant, wire: &SharedIo<C>) -> Instant {
         if let Some(until) = self.until {
             return until;
         }
         let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let alive = match (self.question, clocks.and_then(|clocks| Some((clocks, clocks.timeout?)))) {
             (Some(question), Some((clocks, timeout))) if !question.is_reported => {
-                question.asked.max(wire.heard() + self.interval(&clocks)) + timeout
+                question.asked.max(wire.last_received() + self.interval(&clocks)) + timeout
             }
-            (None, Some((clocks, _))) if self.pings.is_some() => wire.heard() + self.interval(&clocks),
+            (None, Some((clocks, _))) if self.pings.is_some() => wire.last_received() + self.interval(&clocks),
             _ => now + LOOK,
         };
         let alive = wire.streams(|streams| streams.inquire_at()).map_or(alive, |at| at.min(alive));
@@ -263,7 +271,7 @@ impl KeepAlive {
         alive.min(block).min(idle).max(now + Duration::from_millis(1))
     }
 
-    /// How long the connection may be without a stream.
+    /// Returns the time that the connection may be without a stream.
     fn idle(&self) -> Duration {
         if self.had_streams { self.idle_limit } else { self.header_read }
     }
@@ -272,7 +280,7 @@ impl KeepAlive {
         clocks.interval.mul_f64(1.0 - clocks.jitter * self.share)
     }
 
-    fn block_until<C: Leg>(&self, wire: &Wire<C>) -> Option<Instant> {
+    fn block_until<C: Leg>(&self, wire: &SharedIo<C>) -> Option<Instant> {
         wire.frames(|frames| frames.block_until(self.header_read))
     }
 }
@@ -283,7 +291,7 @@ impl Question {
         Self { asked: now, sent: false, begun: acked, acked, moved: now, way: Way::Unknown, is_reported: false }
     }
 
-    /// Whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
+    /// Judges whether a question that was not answered in time may yet be: while it stands behind a backlog that moves, and
     /// for as long as an answer may take after it has arrived. `behind` is where it ends among the bytes of the
     /// connection; `None`: the socket has not taken it.
     fn judge(
@@ -384,12 +392,12 @@ mod tests {
     /// Returns the finding of `keepalive` within `limit`.
     async fn find(
         keepalive: &mut KeepAlive,
-        wire: &mut Wire<Nobody>,
+        wire: &mut SharedIo<Nobody>,
         has_streams: bool,
         limit: Duration,
-    ) -> Option<Finding> {
+    ) -> Option<ClockFinding> {
         let found = poll_fn(|cx| match keepalive.poll(cx, wire, has_streams) {
-            Finding::Nothing => Poll::Pending,
+            ClockFinding::Nothing => Poll::Pending,
             other => Poll::Ready(other),
         });
         tokio::time::timeout(limit, found).await.ok()
@@ -398,31 +406,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_streams_is_given_up_and_one_with_streams_is_not() {
         const IDLE: Duration = Duration::from_secs(75);
-        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut wire = SharedIo::new(Nobody, Instant::now());
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
         assert_eq!(find(&mut clocks, &mut wire, true, 600 * SECOND).await, None);
 
         let idle_since = Instant::now();
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::Idle));
         assert!(idle_since.elapsed() >= IDLE && idle_since.elapsed() <= IDLE + 10 * SECOND);
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::OutOfTime));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::OutOfTime));
         assert!(idle_since.elapsed() <= IDLE + PARTING + 10 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_has_had_no_stream_is_given_up_after_the_time_for_a_head() {
         let begun = Instant::now();
-        let mut wire = Wire::new(Nobody, begun);
+        let mut wire = SharedIo::new(Nobody, begun);
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), begun);
-        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(Finding::Idle));
+        assert_eq!(find(&mut clocks, &mut wire, false, 600 * SECOND).await, Some(ClockFinding::Idle));
         assert!(begun.elapsed() >= 10 * SECOND && begun.elapsed() <= 20 * SECOND, "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn s52_a_clock_strikes_although_reads_have_spent_the_budget() {
-        let mut wire = Wire::new(Nobody, Instant::now());
+        let mut wire = SharedIo::new(Nobody, Instant::now());
         let mut clocks = KeepAlive::new(None, &EdgeLimits::default(), Instant::now());
-        clocks.part(Instant::now() + SECOND);
+        clocks.close_after(Instant::now() + SECOND);
         tokio::time::advance(2 * SECOND).await;
         let found = poll_fn(|cx| {
             let mut noop = Context::from_waker(std::task::Waker::noop());
@@ -431,10 +439,10 @@ mod tests {
             }
             Poll::Ready(clocks.poll(cx, &mut wire, true))
         });
-        assert_eq!(found.await, Finding::OutOfTime);
+        assert_eq!(found.await, ClockFinding::OutOfTime);
     }
 
-    /// A client that says nothing.
+    /// A silent client.
     struct Nobody;
 
     impl Leg for Nobody {}

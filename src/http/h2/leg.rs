@@ -10,8 +10,8 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::inflow::{Inflow, ReadFailure};
-use super::wire::StreamEntry;
+use super::shared_io::StreamEntry;
+use super::stream_receiver::{Inflow, ReadFailure};
 use crate::relay::{Delivery, Leg, Partial};
 
 /// The most that one write hands to the library: what a connection that takes no bytes holds for each stream.
@@ -30,7 +30,7 @@ pub(super) struct StreamLeg<C> {
     end: End,
 }
 
-/// How the stream is to end.
+/// The way in which the stream is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// With `END_STREAM`.
@@ -39,7 +39,7 @@ enum End {
     Reset,
     /// `END_STREAM` has been handed to the library.
     Ending,
-    /// It has ended.
+    /// A closed session that is still remembered.
     Over,
 }
 
@@ -59,7 +59,7 @@ impl<C: Leg> StreamLeg<C> {
         if let Poll::Ready(result) = polled(&self.entry, cx) {
             return Poll::Ready(result);
         }
-        // What the library holds for a stream that was reset is never written.
+        // The library never writes what it holds for a stream that was reset.
         match ready!(self.outflow.poll_reset(cx)) {
             Ok(_) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Err(error) => Poll::Ready(Err(self.entry.lost(error))),
@@ -118,7 +118,7 @@ impl<C: Leg> AsyncRead for StreamLeg<C> {
         let before = buf.filled().len();
         let read = ready!(this.inflow.poll_read(cx, buf));
         if buf.filled().len() > before {
-            this.entry.heard();
+            this.entry.record_received();
         }
         Poll::Ready(read.map_err(|failure| match failure {
             ReadFailure::Stream(error) => this.entry.lost(error),
@@ -171,5 +171,4 @@ impl<C: Leg> AsyncWrite for StreamLeg<C> {
 }
 
 #[cfg(test)]
-#[path = "leg_tests.rs"]
 mod tests;

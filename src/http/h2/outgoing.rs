@@ -10,10 +10,10 @@ use h2::{Reason, SendStream};
 use hyper::body::Body;
 use tokio::time::Instant;
 
+use super::shared_io::StreamEntry;
 use super::streams::Taken;
-use super::wire::StreamEntry;
 use crate::http::pace::{STRICT, is_enough};
-use crate::http::reply::Reply;
+use crate::http::response::ProxyResponse;
 use crate::relay::{Held, Leg};
 use crate::suspension::{self, paused_since};
 
@@ -24,18 +24,18 @@ pub(super) struct Outgoing<C: Leg> {
     /// The time over which the rate is measured.
     stall: Duration,
     pace: Pace,
-    /// What this stream holds beside the library.
+    /// The count of bytes that this stream holds beside the library.
     held: Held,
-    /// `limits.memory`.
+    /// The value of `limits.memory`, in bytes.
     limit: Option<u64>,
 }
 
-/// How fast a client takes what waits for it.
+/// The measure of how fast a client takes bytes that wait for it.
 #[derive(Debug, Default)]
 struct Pace {
     /// Time in which bytes have waited since the measure began.
     waited: Duration,
-    /// How far the client had come then.
+    /// The client's position then.
     from: Option<Taken>,
 }
 
@@ -63,7 +63,7 @@ impl<C: Leg> Outgoing<C> {
     }
 
     /// Sends `body`.
-    pub(super) async fn send(mut self, mut body: Reply) {
+    pub(super) async fn send(mut self, mut body: ProxyResponse) {
         let sent = match self.feed(&mut body).await {
             Ok(()) => {
                 drop(body);
@@ -79,10 +79,10 @@ impl<C: Leg> Outgoing<C> {
         }
     }
 
-    async fn feed(&mut self, body: &mut Reply) -> Result<(), Broken> {
+    async fn feed(&mut self, body: &mut ProxyResponse) -> Result<(), Broken> {
         loop {
             if !self.entry.has_turn() {
-                // What is not asked for is held by the app, not here.
+                // The app holds what is not asked for.
                 self.wait(Self::poll_turn).await?;
             }
             let frame = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
@@ -121,7 +121,7 @@ impl<C: Leg> Outgoing<C> {
     async fn deliver(&mut self) -> Result<(), Broken> {
         self.wait(|outgoing, cx| match outgoing.entry.poll_free(cx) {
             Poll::Ready(delivered) => Poll::Ready(delivered.map_err(|_| Broken::Unwanted)),
-            // What the library holds for a stream that was reset is never written.
+            // The library never writes what it holds for a stream that was reset.
             Poll::Pending => outgoing.outflow.poll_reset(cx).map(|_| Err(Broken::Unwanted)),
         })
         .await
@@ -149,7 +149,7 @@ impl<C: Leg> Outgoing<C> {
         }
     }
 
-    /// How many bytes the client, the connection and the library take now, of `wanted`.
+    /// Returns the number of bytes, of `wanted`, that the client, the connection and the library take now.
     fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         ready!(self.poll_turn(cx))?;
         self.outflow.reserve_capacity(wanted);
@@ -164,7 +164,7 @@ impl<C: Leg> Outgoing<C> {
         }
     }
 
-    /// Waits for the client, as long as it takes what it is sent at [`LEAST_RATE`].
+    /// Waits for the client, as long as it reads at the least rate ([`is_enough`]).
     async fn wait<T>(
         &mut self,
         mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Result<T, Broken>>,
@@ -193,12 +193,12 @@ impl<C: Leg> Outgoing<C> {
 }
 
 impl Pace {
-    /// Begins the next measure. Returns whether the client, which has come as far as `now`, took enough in `window`, or may
-    /// have said so.
+    /// Begins the next measure. Returns whether the client, which has come as far as `now`, took enough in `window`, or
+    /// may have acknowledged it.
     fn begin_anew(&mut self, now: Taken, window: Duration) -> bool {
         let taken = self.from.map_or(0, |from| {
             let of_all = now.of_all.zip(from.of_all).map_or(0, |(now, from)| now.saturating_sub(from));
-            // What stands behind other streams moves with the connection.
+            // Bytes that stand behind other streams move with the connection.
             (now.own - from.own).max(if now.is_behind { of_all } else { 0 })
         });
         *self = Self { waited: Duration::ZERO, from: Some(now) };

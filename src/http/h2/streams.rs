@@ -2,6 +2,7 @@
 //! answers to the connection's PINGs show of its client's silence.
 
 mod inquiry;
+mod pings;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,10 @@ use tokio::time::Instant;
 use super::heartbeats::Heartbeats;
 use super::targets::Targets;
 use super::tolerance::Tolerance;
-use super::turns::Turns;
+use super::turns::ResponseBudget;
 use crate::heartbeat::{Mode, Policy};
 use crate::relay::Delivery;
-use inquiry::{Answer, Pings, Stall};
+use pings::{InquiryAnswer, Pings, Stall};
 
 /// Window of a stream and of a connection before anything else is agreed on (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
@@ -33,14 +34,14 @@ const AHEAD: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Streams {
     live: BTreeMap<u32, Live>,
-    /// How many there are of each kind.
+    /// The number of streams of each kind.
     open: [u32; 2],
     /// Streams of which bytes are among those that the library has written and the socket has not taken.
     dirty: Vec<u32>,
     /// Bytes of all streams that were handed to the library and that it has not written.
     held: u64,
-    /// Those of them that belong to responses, and whose turn it is to add to them.
-    pub(super) turns: Turns,
+    /// The bytes among them that belong to responses, and the order in which responses may add to them.
+    pub(super) turns: ResponseBudget,
     /// End of the last bytes of any stream among those of the connection, once the socket has taken it.
     end: u64,
     /// Bytes that the client takes on the connection as a whole, and since when there has been no room for any.
@@ -65,32 +66,32 @@ pub(super) struct Streams {
     pub(super) targets: Targets,
 }
 
-/// What a stream is for; there are limits for each.
+/// The purpose of a stream; there are limits for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StreamKind {
     /// A request and its response.
     Plain,
     /// A WebSocket (RFC 8441).
     WebSocket,
 }
 
-/// How far the client has come with a response.
+/// The client's progress with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     /// Bytes of the stream that the library has written.
     pub(super) own: u64,
     /// Bytes of the streams of the connection that the client's kernel has acknowledged, where that is known.
     pub(super) of_all: Option<u64>,
-    /// Whether the stream waits for its turn among others.
+    /// Set while the stream waits for its turn among others.
     pub(super) is_behind: bool,
-    /// Whether it waits for a `WINDOW_UPDATE` that may be on its way.
+    /// Set while it waits for a `WINDOW_UPDATE` that may be on its way.
     pub(super) awaits_update: bool,
 }
 
 /// One stream.
 #[derive(Debug)]
 struct Live {
-    kind: Kind,
+    kind: StreamKind,
     is_abandoned: bool,
     /// Bytes handed to the library, and how many of them it has written.
     handed: u64,
@@ -109,18 +110,18 @@ struct Live {
     stall: Option<Stall>,
     /// The highest position that [`Streams::acked`] has returned.
     acked: u64,
-    /// How far the connection had come when others were last found to have gone before promised bytes.
+    /// The connection's position when others were last found to have gone before promised bytes.
     passed: u64,
     /// The task that waits until the socket has taken everything.
     waiting: Option<Waker>,
     policy: Option<Arc<Policy>>,
     /// The answer that the heartbeat waits for.
-    answer: Option<Answer>,
+    answer: Option<InquiryAnswer>,
     /// Bytes of padding to be credited to the stream's window.
     credit: u32,
 }
 
-/// How far `END_STREAM` has come.
+/// The progress of `END_STREAM`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndStream {
     Unsent,
@@ -145,7 +146,7 @@ impl Default for Streams {
             dirty: Vec::new(),
             held: 0,
             end: 0,
-            turns: Turns::default(),
+            turns: ResponseBudget::default(),
             window: FIRST_WINDOW,
             shut: None,
             initial_window: FIRST_WINDOW,
@@ -165,7 +166,7 @@ impl Default for Streams {
 
 /// Entry and exit, and the heartbeats.
 impl Streams {
-    pub(super) fn open(&mut self, id: u32, kind: Kind) {
+    pub(super) fn open(&mut self, id: u32, kind: StreamKind) {
         self.open[kind as usize] += 1;
         let early = self.early.remove(&id).unwrap_or(0);
         self.live.insert(id, Live::new(kind, self.initial_window + early));
@@ -183,7 +184,7 @@ impl Streams {
     }
 
     /// Returns how many streams of this kind are open.
-    pub(super) fn open_of(&self, kind: Kind) -> u32 {
+    pub(super) fn open_of(&self, kind: StreamKind) -> u32 {
         self.open[kind as usize]
     }
 
@@ -232,16 +233,16 @@ impl Streams {
             live.handed += bytes as u64;
             live.wants_room = false;
             self.held += bytes as u64;
-            if live.kind == Kind::Plain {
+            if live.kind == StreamKind::Plain {
                 self.turns.hold(bytes as u64);
             }
         }
     }
 
     /// The library does not hold these bytes any more.
-    fn release(&mut self, kind: Kind, bytes: u64) {
+    fn release(&mut self, kind: StreamKind, bytes: u64) {
         self.held -= bytes;
-        if kind == Kind::Plain {
+        if kind == StreamKind::Plain {
             self.turns.release(bytes);
         }
     }
@@ -342,7 +343,7 @@ impl Streams {
     }
 
     /// Returns how far the client has come with stream `id`, on a connection of which `of_all` has been delivered and that
-    /// was last heard at `heard`, if it may stand still for `stall`.
+    /// was last heard at `last_received`, if it may stand still for `stall`.
     ///
     /// As in [`Self::acked`], a stream is behind others while its own window is open; a PING is no progress while the
     /// connection's is shut.
@@ -351,11 +352,11 @@ impl Streams {
         id: u32,
         of_all: Option<Delivery>,
         now: Instant,
-        heard: Instant,
+        last_received: Instant,
         stall: Duration,
     ) -> Taken {
         let unread = of_all.is_some_and(|of_all| of_all.unread);
-        let awaits_update = self.awaits_update(id, unread, now, heard, stall);
+        let awaits_update = self.awaits_update(id, unread, now, last_received, stall);
         let is_queued = self.turns.is_waiting(id);
         let live = self.live.get(&id);
         Taken {
@@ -366,7 +367,7 @@ impl Streams {
         }
     }
 
-    /// Of `acked` bytes of the connection, those that count as progress of its streams.
+    /// Returns the bytes, of `acked` bytes of the connection, that count as progress of its streams.
     fn of_streams(&self, acked: u64) -> u64 {
         if self.window <= 0 && self.dirty.is_empty() { acked.min(self.end) } else { acked }
     }
@@ -386,13 +387,13 @@ impl Streams {
     ///
     /// A stream that waits for its turn moves with the connection; where the window of that is shut, with the bytes of
     /// its streams, so that a PING is no progress. A stream whose own window is shut does not move, nor does one of which
-    /// all bytes have arrived: then the progress of others says nothing about it. Only while the `WINDOW_UPDATE` that it
+    /// all bytes have arrived: then the progress of others does not count for it. Only while the `WINDOW_UPDATE` that it
     /// waits for may be on its way (see [`Stall`]) does each call count as progress.
-    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, heard: Instant) -> u64 {
+    pub(super) fn acked(&mut self, id: u32, of_all: Delivery, now: Instant, last_received: Instant) -> u64 {
         let policy = self.live.get(&id).and_then(|live| live.policy.as_ref());
         let write_stall = policy.map(|policy| policy.write_stall);
-        let awaits_update =
-            write_stall.is_some_and(|write_stall| self.awaits_update(id, of_all.unread, now, heard, write_stall));
+        let awaits_update = write_stall
+            .is_some_and(|write_stall| self.awaits_update(id, of_all.unread, now, last_received, write_stall));
         let (of_all, of_streams) = (of_all.acked, self.of_streams(of_all.acked));
         let Some(live) = self.live.get_mut(&id) else { return of_all };
         let moves_on = live.moves_on(false);
@@ -411,7 +412,7 @@ impl Streams {
 }
 
 impl Live {
-    fn new(kind: Kind, window: i64) -> Self {
+    fn new(kind: StreamKind, window: i64) -> Self {
         Self {
             kind,
             is_abandoned: false,
@@ -474,5 +475,4 @@ fn wide(bytes: usize) -> i64 {
 }
 
 #[cfg(test)]
-#[path = "streams_tests.rs"]
 mod tests;

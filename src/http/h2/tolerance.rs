@@ -1,4 +1,4 @@
-//! What a connection bears of its client: frames that carry nothing, and requests and streams that come to nothing.
+//! The tolerance of a connection for frames that carry nothing, and for requests and streams that come to nothing.
 
 use std::time::Duration;
 

@@ -11,12 +11,12 @@ const HELD_MOST: u64 = 256 * 1024;
 /// The client and its windows take what the library holds, so only the socket keeps it from being written: more of it
 /// would bring nothing forward.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct ResponseBudget {
     held: u64,
     queue: VecDeque<(u32, Waker)>,
 }
 
-impl Turns {
+impl ResponseBudget {
     /// Returns how many bytes the library holds.
     pub(super) fn held(&self) -> usize {
         usize::try_from(self.held).unwrap_or(usize::MAX)
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn who_waits_has_a_turn_in_order_once_there_is_room() {
-        let mut turns = Turns::default();
+        let mut turns = ResponseBudget::default();
         let cx = Context::from_waker(Waker::noop());
         turns.hold(HELD_MOST - 1);
         assert!(turns.poll(1, &cx).is_ready());

@@ -3,9 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::words::{CLOSE_CODES, METHODS, STATUSES};
+use prometheus_client::registry::{Metric as Registered, Registry};
 
-/// What all names begin with.
+use super::labels::{CLOSE_CODES, METHODS, STATUSES};
+use crate::session::{EndReason, Initiator};
+
+/// The prefix of all names.
 pub(super) const PREFIX: &str = "pulsegate";
 
 /// One metric.
@@ -13,22 +16,22 @@ pub(super) const PREFIX: &str = "pulsegate";
 pub struct Metric {
     /// Its name without the suffix that counters have, and without the prefix of the program's own metrics.
     pub(super) name: &'static str,
-    /// Whether it has that prefix; the names of `process_*` are the same in every program.
+    /// True if it has that prefix; the names of `process_*` are the same in every program.
     pub(super) is_own: bool,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     pub(super) labels: &'static [Label],
-    /// What it means, in the words that a scraper reads.
+    /// The help text of the exposition.
     pub(super) help: &'static str,
 }
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Up only.
     Counter,
     /// Up and down.
     Gauge,
-    /// How observations are distributed.
+    /// A distribution of observations.
     Histogram,
 }
 
@@ -37,11 +40,11 @@ pub enum Kind {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// What it may say.
+    /// Its values.
     pub values: Values,
 }
 
-/// What a label may say; never anything of a client's choosing.
+/// The values of a label; never chosen by a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Values {
     /// One of these words.
@@ -53,7 +56,7 @@ pub enum Values {
 impl Metric {
     /// Its name as a scraper sees it; that of a histogram has suffixes of its own there.
     pub fn full_name(&self) -> String {
-        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        let suffix = if self.kind == MetricKind::Counter { "_total" } else { "" };
         format!("{}{suffix}", self.family())
     }
 
@@ -62,8 +65,8 @@ impl Metric {
         if self.is_own { format!("{PREFIX}_{}", self.name) } else { self.name.to_owned() }
     }
 
-    /// How it moves.
-    pub fn kind(&self) -> Kind {
+    /// Its type.
+    pub fn kind(&self) -> MetricKind {
         self.kind
     }
 
@@ -73,7 +76,7 @@ impl Metric {
     }
 }
 
-impl Kind {
+impl MetricKind {
     /// The word for it in the exposition format.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,18 +88,18 @@ impl Kind {
 }
 
 const fn counter(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Counter, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Counter, labels, help }
 }
 
 const fn gauge(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Gauge, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Gauge, labels, help }
 }
 
 const fn histogram(name: &'static str, labels: &'static [Label], help: &'static str) -> Metric {
-    Metric { name, is_own: true, kind: Kind::Histogram, labels, help }
+    Metric { name, is_own: true, kind: MetricKind::Histogram, labels, help }
 }
 
-const fn of_process(name: &'static str, kind: Kind, help: &'static str) -> Metric {
+const fn of_process(name: &'static str, kind: MetricKind, help: &'static str) -> Metric {
     Metric { name, is_own: false, kind, labels: &[], help }
 }
 
@@ -130,21 +133,6 @@ pub(super) const REJECTIONS: &[&str] = &[
     "upstream_timeout",
     "upstream_closed",
     "upstream_invalid",
-];
-pub(super) const INITIATORS: &[&str] = &["client", "upstream", "proxy"];
-pub(super) const END_REASONS: &[&str] = &[
-    "normal",
-    "client_lost",
-    "heartbeat_timeout",
-    "slow_reader",
-    "trickle",
-    "drain",
-    "upstream_lost",
-    "protocol_error",
-    "too_big",
-    "rate",
-    "admin",
-    "max_age",
 ];
 pub(super) const DIAL_FAILURES: &[&str] = &["resolve", "refused", "unreachable", "upstream_tls", "connect_timeout"];
 pub(super) const UPSTREAM_FAILURES: &[&str] = &[
@@ -229,31 +217,31 @@ pub(super) const HTTP_REQUEST_DURATION: Metric = histogram(
 pub(super) const HTTP2_GOAWAYS: Metric = counter(
     "http2_goaways",
     &[closed("reason", GOAWAYS)],
-    "HTTP/2 connections that were ended for what their clients did",
+    "HTTP/2 connections that were ended for a fault or an excess of the client",
 );
 pub(super) const UPGRADES: Metric = counter(
     "upgrades",
     &[ROUTE, closed("outcome", UPGRADE_OUTCOMES)],
-    "Requests for a WebSocket by what became of them; abandoned where the client left meanwhile",
+    "Requests for a WebSocket by their outcome; abandoned where the client left before the answer",
 );
 pub(super) const UPGRADE_REJECTIONS: Metric = counter(
     "upgrade_rejections",
     &[closed("reason", REJECTIONS)],
-    "Requests for a WebSocket that were answered with an error, by why",
+    "Requests for a WebSocket that were answered with an error, by reason",
 );
 pub(super) const UPGRADE_DURATION: Metric = histogram(
     "upgrade_duration_seconds",
     &[ROUTE],
-    "From a request for a WebSocket to the begin of its session, the app's answer included",
+    "From a request for a WebSocket to the start of its session, the app's answer included",
 );
 pub(super) const WEBSOCKETS_ACTIVE: Metric = gauge("websockets_active", &[ROUTE], "Live WebSocket sessions");
 pub(super) const WEBSOCKETS_CLOSED: Metric = counter(
     "websockets_closed",
-    &[ROUTE, closed("initiator", INITIATORS), closed("reason", END_REASONS), closed("code", CLOSE_CODES)],
-    "WebSocket sessions that ended, by who ended them, why, and the close code of the client's side",
+    &[ROUTE, closed("initiator", Initiator::WORDS), closed("reason", EndReason::WORDS), closed("code", CLOSE_CODES)],
+    "WebSocket sessions that ended, by initiator, reason, and the close code of the client's side",
 );
 pub(super) const WEBSOCKET_DURATION: Metric =
-    histogram("websocket_duration_seconds", &[ROUTE], "How long WebSocket sessions lived that have ended");
+    histogram("websocket_duration_seconds", &[ROUTE], "Duration of WebSocket sessions that have ended");
 pub(super) const HEARTBEAT_PINGS: Metric =
     counter("heartbeat_pings", &[ROUTE], "Probes that were sent to clients, as pings or as messages");
 pub(super) const HEARTBEAT_PONGS: Metric = counter("heartbeat_pongs", &[ROUTE], "Answers of clients to probes");
@@ -284,7 +272,7 @@ pub(super) const BUFFERED_BYTES: Metric = gauge(
 pub(super) const BACKPRESSURE_PAUSES: Metric = counter(
     "backpressure_pauses",
     &[DIRECTION],
-    "Times that a session stopped reading from one peer because the other did not take what there was",
+    "Times that a session stopped reading from one peer because the other did not read what was sent to it",
 );
 pub(super) const UPSTREAM_CONNECT_DURATION: Metric = histogram(
     "upstream_connect_duration_seconds",
@@ -318,22 +306,22 @@ pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Metric = gauge(
     "When the configuration was last loaded with success, at the start or later",
 );
 pub(super) const CONFIG_RELOADS: Metric =
-    counter("config_reloads", &[closed("result", RELOADS)], "Attempts to load the configuration anew, by their result");
-pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether the end has been announced: 1 or 0");
+    counter("config_reloads", &[closed("result", RELOADS)], "Attempts to reload the configuration, by their result");
+pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether a drain has been announced: 1 or 0");
 
 pub(super) const PROCESS_CPU: Metric =
-    of_process("process_cpu_seconds", Kind::Counter, "Processor time of this process, in user and kernel mode");
+    of_process("process_cpu_seconds", MetricKind::Counter, "Processor time of this process, in user and kernel mode");
 pub(super) const PROCESS_MEMORY: Metric =
-    of_process("process_resident_memory_bytes", Kind::Gauge, "Memory of this process that is in RAM");
+    of_process("process_resident_memory_bytes", MetricKind::Gauge, "Memory of this process that is in RAM");
 pub(super) const PROCESS_VIRTUAL_MEMORY: Metric =
-    of_process("process_virtual_memory_bytes", Kind::Gauge, "Address space of this process");
-pub(super) const PROCESS_THREADS: Metric = of_process("process_threads", Kind::Gauge, "Threads of this process");
+    of_process("process_virtual_memory_bytes", MetricKind::Gauge, "Address space of this process");
+pub(super) const PROCESS_THREADS: Metric = of_process("process_threads", MetricKind::Gauge, "Threads of this process");
 pub(super) const PROCESS_OPEN_FDS: Metric =
-    of_process("process_open_fds", Kind::Gauge, "Open file descriptors of this process");
+    of_process("process_open_fds", MetricKind::Gauge, "Open file descriptors of this process");
 pub(super) const PROCESS_MAX_FDS: Metric =
-    of_process("process_max_fds", Kind::Gauge, "File descriptors that this process may have open");
+    of_process("process_max_fds", MetricKind::Gauge, "File descriptors that this process may have open");
 pub(super) const PROCESS_START_TIME: Metric =
-    of_process("process_start_time_seconds", Kind::Gauge, "When this process started");
+    of_process("process_start_time_seconds", MetricKind::Gauge, "When this process started");
 
 /// Every metric, in the order of a connection's life.
 pub const ALL: &[&Metric] = &[
@@ -380,6 +368,11 @@ pub const ALL: &[&Metric] = &[
     &PROCESS_MAX_FDS,
     &PROCESS_START_TIME,
 ];
+
+/// Registers `metric`, whose handles the caller keeps, under the name and with the help of its `entry`.
+pub(super) fn register(registry: &mut Registry, entry: &Metric, metric: &(impl Registered + Clone)) {
+    registry.register(entry.name, entry.help, metric.clone());
+}
 
 /// All of them as a Markdown table.
 pub fn markdown() -> String {

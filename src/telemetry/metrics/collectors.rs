@@ -1,4 +1,4 @@
-//! What is not counted here but asked for at each scrape.
+//! Collectors of values that are read at each scrape.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,20 +9,21 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::catalogue::{self, Kind, Metric};
-use crate::relay::{Memory, Traffic};
+use super::catalogue::{self, Metric, MetricKind};
+use crate::relay::Memory;
+use crate::session::Traffic;
 
-/// What sessions hold: `in` on the way from clients, `out` on the way to them.
+/// Bytes buffered by sessions: `in` from clients, `out` to clients.
 #[derive(Debug)]
 pub(super) struct Buffered(pub(super) Arc<Memory>);
 
-/// What passed through all sessions since the start, read from clients and from apps.
+/// Traffic of all sessions since the start, from clients and from apps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Passed(Arc<OnceLock<Source>>);
 
 struct Source(Box<dyn Fn() -> (Traffic, Traffic) + Send + Sync>);
 
-/// When the certificates expire that are presented to clients, by their names.
+/// The expiry times of the certificates presented to clients, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Certificates(Arc<Mutex<BTreeMap<Box<str>, SystemTime>>>);
 
@@ -37,7 +38,7 @@ impl Collector for Buffered {
 }
 
 impl Passed {
-    /// Asks `source` from here on; the first that is given stays.
+    /// Sets the source, once.
     pub(super) fn observe(&self, source: impl Fn() -> (Traffic, Traffic) + Send + Sync + 'static) {
         let first = self.0.set(Source(Box::new(source)));
         debug_assert!(first.is_ok(), "there is one source of a process's traffic");
@@ -68,12 +69,12 @@ impl fmt::Debug for Source {
 }
 
 impl Certificates {
-    /// This one expires then.
+    /// Sets the expiry of the certificate `name`.
     pub(super) fn set(&self, name: &str, not_after: SystemTime) {
         self.all().insert(name.into(), not_after);
     }
 
-    /// There are none.
+    /// Removes all certificates.
     pub(super) fn clear(&self) {
         self.all().clear();
     }
@@ -97,21 +98,22 @@ impl Collector for Certificates {
     }
 }
 
-/// A point in time as Prometheus has it, in whole seconds; one before 1970 counts as then.
+/// Returns `time` in whole unix seconds; zero for times before 1970.
 pub(super) fn unix_seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// Writes the description of `metric`. Fails when the encoder fails.
 pub(super) fn begin<'a>(
     encoder: &'a mut DescriptorEncoder<'_>,
     metric: &'static Metric,
 ) -> Result<MetricEncoder<'a>, fmt::Error> {
     let kind = match metric.kind {
-        Kind::Counter => MetricType::Counter,
-        Kind::Gauge => MetricType::Gauge,
-        Kind::Histogram => MetricType::Histogram,
+        MetricKind::Counter => MetricType::Counter,
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Histogram => MetricType::Histogram,
     };
-    // The registry ends what it describes itself with a full stop.
+    // The registry appends a full stop to its own help texts.
     encoder.encode_descriptor(metric.name, &format!("{}.", metric.help), None, kind)
 }

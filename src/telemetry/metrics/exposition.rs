@@ -1,23 +1,23 @@
-//! The text formats in which metrics are served, and the choice among them.
+//! The text formats of metrics and their negotiation.
 
 use std::collections::HashSet;
 
-/// A text format.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
-    /// `OpenMetrics` 1.0, for those who ask for it.
+pub enum TextFormat {
+    /// `OpenMetrics` 1.0, served on request.
     OpenMetrics,
-    /// The text format 0.0.4, which every scraper and `promtool` read.
+    /// The Prometheus text format 0.0.4, which every scraper and `promtool` read.
     Text,
 }
 
-/// The type of the one, as far as `Accept` names it.
+/// The media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-impl Exposition {
-    /// The format that an `Accept` field chooses (RFC 9110 §12.5.1): `OpenMetrics` where it is named and weighs at least as
-    /// much as plain text. Ranges with an asterisk, and no field at all, choose the text format.
-    pub fn of_accept(accept: &str) -> Self {
+impl TextFormat {
+    /// Returns the format for an `Accept` field (RFC 9110 §12.5.1): `OpenMetrics` if it is named with at least the
+    /// weight of plain text. Wildcards and an empty field select the text format.
+    pub fn negotiate(accept: &str) -> Self {
         let ranges = || accept.split(',').map(media_range);
         let weight = |name: &str| {
             let named = ranges().filter(|(range, _)| range.eq_ignore_ascii_case(name));
@@ -29,7 +29,7 @@ impl Exposition {
         if is_chosen { Self::OpenMetrics } else { Self::Text }
     }
 
-    /// The value of `Content-Type`.
+    /// Returns the value of `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -37,7 +37,7 @@ impl Exposition {
         }
     }
 
-    /// Turns `text`, which is in the one format, into this one.
+    /// Converts `text` from `OpenMetrics` into this format.
     pub(super) fn of(self, text: String) -> String {
         match self {
             Self::OpenMetrics => text,
@@ -46,11 +46,11 @@ impl Exposition {
     }
 }
 
-/// The text format 0.0.4 of what is in `OpenMetrics`: there a counter is described under the name of its samples, and
-/// nothing stands at the end.
+/// Converts `OpenMetrics` into the text format 0.0.4, in which a counter is described under the name of its samples
+/// (with `_total`), and there is no end marker.
 ///
-/// prometheus-client 0.25 writes `OpenMetrics` alone. For what is in the catalogue, without exemplars and units, this is
-/// all the difference there is.
+/// prometheus-client 0.25 writes only `OpenMetrics`. For metrics without exemplars and units, as in the catalogue,
+/// there is no other difference.
 fn older(text: &str) -> String {
     let counters: HashSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -67,7 +67,7 @@ fn older(text: &str) -> String {
     older
 }
 
-/// A media range of `Accept` and its weight (RFC 9110 §12.5.1), 1 where it states none.
+/// Parses a media range of `Accept` and its weight (RFC 9110 §12.5.1), by default 1.
 pub(crate) fn media_range(text: &str) -> (&str, f32) {
     let mut parts = text.split(';').map(str::trim);
     let range = parts.next().unwrap_or_default();
@@ -81,13 +81,13 @@ mod tests {
 
     #[test]
     fn open_metrics_is_for_those_who_ask_for_it() {
-        // Prometheus 2.42 and 3.x, as they ask.
+        // The fields of Prometheus 2.42 and 3.x.
         let old = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                    text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let new = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,\
                    */*;q=0.2";
         for accept in [old, new, "application/openmetrics-text", "Application/OpenMetrics-Text, text/plain"] {
-            assert_eq!(Exposition::of_accept(accept), Exposition::OpenMetrics, "{accept}");
+            assert_eq!(TextFormat::negotiate(accept), TextFormat::OpenMetrics, "{accept}");
         }
         for accept in [
             "",
@@ -99,7 +99,7 @@ mod tests {
             "application/openmetrics-text;q=0, */*",
             "application/openmetrics-text;q=0.2, text/*",
         ] {
-            assert_eq!(Exposition::of_accept(accept), Exposition::Text, "{accept}");
+            assert_eq!(TextFormat::negotiate(accept), TextFormat::Text, "{accept}");
         }
     }
 
@@ -109,7 +109,7 @@ mod tests {
                             # HELP a_b A gauge.\n# TYPE a_b gauge\na_b 2\n# EOF\n";
         let text = "# HELP a_total A counter.\n# TYPE a_total counter\na_total{b=\"# EOF\"} 1\n\
                     # HELP a_b A gauge.\n# TYPE a_b gauge\na_b 2\n";
-        assert_eq!(Exposition::Text.of(open_metrics.to_owned()), text);
-        assert_eq!(Exposition::OpenMetrics.of(open_metrics.to_owned()), open_metrics);
+        assert_eq!(TextFormat::Text.of(open_metrics.to_owned()), text);
+        assert_eq!(TextFormat::OpenMetrics.of(open_metrics.to_owned()), open_metrics);
     }
 }

@@ -1,4 +1,4 @@
-//! How long things took.
+//! Histograms of durations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// A histogram of durations. An observation is two additions: the library's own takes a lock for each, which the
-/// workers would wait for.
+/// A histogram of durations in seconds. An observation is two atomic additions; the library's histogram takes a lock,
+/// for which the workers would contend.
 #[derive(Clone, Debug)]
 pub(super) struct Histogram(Arc<Buckets>);
 
 #[derive(Debug)]
 struct Buckets {
-    /// Upper bounds in seconds, ascending; what is above the last has a bucket of its own.
+    /// Upper bounds in seconds, ascending; one more bucket holds the values above the last.
     bounds: &'static [f64],
-    /// Observations in each bucket alone, one more than there are bounds.
+    /// The observations of each bucket, not cumulative; one more bucket than bounds.
     counts: Box<[AtomicU64]>,
-    /// Sum of all observations: in nanoseconds, it would overflow with 100,000 sessions of two days.
+    /// The sum of all observations in microseconds; nanoseconds would overflow with 100,000 sessions of two days.
     micros: AtomicU64,
 }
 
 impl Histogram {
-    /// With nothing observed yet.
+    /// Returns an empty histogram.
     pub(super) fn new(bounds: &'static [f64]) -> Self {
         let counts = std::iter::repeat_with(AtomicU64::default).take(bounds.len() + 1).collect();
         Self(Arc::new(Buckets { bounds, counts, micros: AtomicU64::new(0) }))
     }
 
-    /// Something took so long.
+    /// Records one duration.
     pub(super) fn observe(&self, took: Duration) {
         let Buckets { bounds, counts, micros } = &*self.0;
         let seconds = took.as_secs_f64();
@@ -49,7 +49,7 @@ impl EncodeMetric for Histogram {
         let Buckets { bounds, counts, micros } = &*self.0;
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
-        // Counted anew: it must be that of the last bucket, whatever is observed meanwhile.
+        // Summed from the buckets: it must equal the last cumulative bucket, whatever is observed meanwhile.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = Duration::from_micros(micros.load(Ordering::Relaxed)).as_secs_f64();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)

@@ -1,7 +1,6 @@
-//! The process as its kernel sees it: the metrics that every client library of Prometheus has under the same names.
+//! The process metrics, named alike by every Prometheus client library.
 
 use std::fmt;
-use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -10,19 +9,16 @@ use rustix::process::{Resource, getrlimit};
 
 use super::catalogue::{self, Metric};
 use super::collectors::begin;
+use crate::platform::process_usage;
 
-/// The unit of processor times in /proc (`USER_HZ`), which is part of Linux' interface on every architecture that Rust builds
-/// programs for.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Reads /proc at each scrape; where there is none, most of the metrics are missing.
+/// The collector of the usage of this process, read at each scrape. What the system does not report is missing.
 #[derive(Debug)]
 pub(super) struct Process {
     started: SystemTime,
 }
 
 impl Process {
-    /// A process that starts now.
+    /// Returns the collector of a process that starts now.
     pub(super) fn starting() -> Self {
         Self { started: SystemTime::now() }
     }
@@ -30,15 +26,14 @@ impl Process {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(processor_time) {
+        let usage = process_usage::read();
+        if let Some(seconds) = usage.processor_seconds {
             begin(&mut encoder, &catalogue::PROCESS_CPU)?.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
         }
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let memory = |name| number(&status, name).map(|kibibytes| kibibytes * 1024);
-        gauge(&mut encoder, &catalogue::PROCESS_MEMORY, memory("VmRSS:"))?;
-        gauge(&mut encoder, &catalogue::PROCESS_VIRTUAL_MEMORY, memory("VmSize:"))?;
-        gauge(&mut encoder, &catalogue::PROCESS_THREADS, number(&status, "Threads:"))?;
-        gauge(&mut encoder, &catalogue::PROCESS_OPEN_FDS, open_descriptors())?;
+        gauge(&mut encoder, &catalogue::PROCESS_MEMORY, usage.resident_bytes)?;
+        gauge(&mut encoder, &catalogue::PROCESS_VIRTUAL_MEMORY, usage.virtual_bytes)?;
+        gauge(&mut encoder, &catalogue::PROCESS_THREADS, usage.threads)?;
+        gauge(&mut encoder, &catalogue::PROCESS_OPEN_FDS, usage.descriptors)?;
         gauge(&mut encoder, &catalogue::PROCESS_MAX_FDS, getrlimit(Resource::Nofile).current)?;
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         begin(&mut encoder, &catalogue::PROCESS_START_TIME)?.encode_gauge(&started)
@@ -48,45 +43,4 @@ impl Collector for Process {
 fn gauge(encoder: &mut DescriptorEncoder<'_>, metric: &'static Metric, value: Option<u64>) -> fmt::Result {
     let Some(value) = value else { return Ok(()) };
     begin(encoder, metric)?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-/// The processor time in `stat` (`proc_pid_stat(5)`): `utime` and `stime`, the 14th and 15th of the fields. The second one is a
-/// name in parentheses, in which anything may stand.
-fn processor_time(stat: &str) -> Option<f64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<f64>().ok();
-    Some((next()? + next()?) / TICKS_PER_SECOND)
-}
-
-/// The number of a line of `status` (`proc_pid_status(5)`).
-fn number(status: &str, name: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// Open descriptors, but for the one that is open while they are counted.
-fn open_descriptors() -> Option<u64> {
-    let count = fs::read_dir("/proc/self/fd").ok()?.count();
-    Some(count.saturating_sub(1) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processor_time_is_read_behind_whatever_name() {
-        let stat = "4711 (a ) S 9) R 1 4711 4711 0 -1 4194560 1234 0 0 0 250 75 0 0 20 0 3 0 100 1000 10";
-        assert_eq!(processor_time(stat), Some(3.25));
-        assert_eq!(processor_time("4711 (a) R 1 2"), None);
-    }
-
-    #[test]
-    fn numbers_are_those_of_their_lines() {
-        let status = "Name:\tVmRSS: 1\nVmSize:\t  512 kB\nVmRSS:\t   64 kB\nThreads:\t3\n";
-        assert_eq!(number(status, "VmRSS:"), Some(64));
-        assert_eq!(number(status, "Threads:"), Some(3));
-        assert_eq!(number(status, "VmSwap:"), None);
-    }
 }

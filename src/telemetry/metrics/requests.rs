@@ -1,4 +1,4 @@
-//! Plain requests, the only ones that are counted often enough to count without a search.
+//! Metrics of plain requests, which are frequent enough to be counted without a map lookup.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,11 +8,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{self, SHORT};
+use super::catalogue::{self, SHORT, register};
 use super::histogram::Histogram;
-use super::register;
-use super::route::Route;
-use super::words::{self, METHODS, STATUSES};
+use super::labels::{self, METHODS, STATUSES};
+
+/// The label of what is counted for each route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RouteLabel {
+    pub(super) route: Arc<str>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -21,15 +25,15 @@ struct Request {
     code: &'static str,
 }
 
-/// The families whose members are [`Requests`].
+/// The metric families of [`Requests`].
 #[derive(Debug)]
-pub(super) struct Families {
+pub(super) struct RequestFamilies {
     counts: Family<Request, Counter>,
-    duration: Family<Route, Histogram>,
-    upstream: Family<Route, Histogram>,
+    duration: Family<RouteLabel, Histogram>,
+    upstream: Family<RouteLabel, Histogram>,
 }
 
-impl Default for Families {
+impl Default for RequestFamilies {
     fn default() -> Self {
         Self {
             counts: Family::default(),
@@ -39,21 +43,21 @@ impl Default for Families {
     }
 }
 
-impl Families {
+impl RequestFamilies {
     pub(super) fn register(&self, registry: &mut Registry) {
         register(registry, &catalogue::HTTP_REQUESTS, &self.counts);
         register(registry, &catalogue::HTTP_REQUEST_DURATION, &self.duration);
         register(registry, &catalogue::UPSTREAM_RESPONSE_DURATION, &self.upstream);
     }
 
-    /// The counters of requests that are on no route, and took no time that says anything.
+    /// Returns the counters of requests without a route, whose duration is not recorded.
     pub(super) fn of_none(&self, route: &Arc<str>) -> Counts {
         Counts { family: self.counts.clone(), route: Arc::clone(route), handles: OnceLock::new() }
     }
 
-    /// The members for `route`.
+    /// Returns the metrics of `route`.
     pub(super) fn of(&self, route: &Arc<str>) -> Requests {
-        let labels = Route { route: Arc::clone(route) };
+        let labels = RouteLabel { route: Arc::clone(route) };
         Requests {
             counts: self.of_none(route),
             duration: self.duration.get_or_create_owned(&labels),
@@ -62,20 +66,20 @@ impl Families {
     }
 }
 
-/// Counters of one route by method and status.
+/// The counters of one route by method and status.
 #[derive(Debug)]
 pub(super) struct Counts {
     family: Family<Request, Counter>,
     route: Arc<str>,
-    /// One for each method and status, the statuses of a method side by side, from the first request on; a series begins
-    /// with its own first request.
+    /// One counter for each method and status, in the order of methods and then of statuses. Allocated at the first
+    /// request of the route; a series is created at its own first request.
     handles: OnceLock<Box<[OnceLock<Counter>]>>,
 }
 
 impl Counts {
-    /// A request was answered with `code`.
+    /// Counts a request answered with `code`.
     pub(super) fn answered(&self, method: &str, code: u16) {
-        let (method, code) = (words::method(method), words::status(code));
+        let (method, code) = (labels::method(method), labels::status(code));
         let all = || std::iter::repeat_with(OnceLock::new).take(METHODS.len() * STATUSES.len()).collect();
         let handle = self.handles.get_or_init(all)[method * STATUSES.len() + code].get_or_init(|| {
             let route = Arc::clone(&self.route);
@@ -85,7 +89,7 @@ impl Counts {
     }
 }
 
-/// The plain requests of one route: how many, by method and status, and how long they took.
+/// The plain requests of one route: counts by method and status, and durations.
 #[derive(Debug)]
 pub(super) struct Requests {
     counts: Counts,
@@ -94,13 +98,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// A request was answered with `code`, and its answer was through after so long.
+    /// Counts a request answered with `code`, whose response was complete after `took`.
     pub(super) fn answered(&self, method: &str, code: u16, took: Duration) {
         self.counts.answered(method, code);
         self.duration.observe(took);
     }
 
-    /// The head of the app's response came after so long.
+    /// Records the time until the head of the app's response.
     pub(super) fn responded(&self, took: Duration) {
         self.upstream.observe(took);
     }

@@ -1,4 +1,4 @@
-//! What is counted for each route.
+//! The metrics of each route.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -10,16 +10,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::catalogue::{self, END_REASONS, INITIATORS, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES};
+use super::catalogue::{self, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES, register};
 use super::histogram::Histogram;
-use super::register;
-use super::requests::{self, Counts, Requests};
-use super::words::{close_code, known};
+use super::labels::close_code;
+use super::requests::{self, Counts, Requests, RouteLabel};
+use crate::session::Ending;
 
-/// The label of requests whose route is unknown: their heads could not be read. That of a route has a slash.
+/// The label of requests without a route, whose heads could not be parsed. The label of a route contains a slash.
 const NO_ROUTE: &str = "none";
 
-/// The handles of one route: whoever has them counts without a lock and without a search.
+/// The handles of one route. They count without a lock and without a lookup, except for closes, which have more labels.
 #[derive(Debug)]
 pub struct RouteMetrics {
     route: Arc<str>,
@@ -37,96 +37,96 @@ pub struct RouteMetrics {
     upstream_rtt: Histogram,
     reconnects: Counter,
     requests: Requests,
-    totals: Totals,
+    totals: RouteTotals,
 }
 
-/// Sums over all routes.
+/// The sums over all routes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
-    /// Plain requests answered, those that are on no route included.
+pub(super) struct RouteTotals {
+    /// Answered plain requests, including those without a route.
     pub(super) requests: Counter,
-    /// Sessions opened.
+    /// Opened sessions.
     pub(super) websockets: Counter,
 }
 
-/// What became of a request for a WebSocket.
+/// The outcome of an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A session began.
+pub enum UpgradeOutcome {
+    /// A session opened.
     Opened,
-    /// The proxy refused it.
+    /// The proxy refused the upgrade.
     Rejected,
-    /// The app refused it, in its own way.
+    /// The app refused the upgrade with a response of its own.
     UpstreamRefused,
-    /// The app was not there, or its answer was no valid 101.
+    /// The app was unreachable, or its response was no valid 101.
     UpstreamFailed,
-    /// The client left before it was answered, or before its session began.
+    /// The client left before the response, or before its session opened.
     Abandoned,
 }
 
-/// A request for a WebSocket on its way; counted when its outcome is known, as abandoned if it is dropped before.
+/// An upgrade in progress; counted with its outcome, or as abandoned on drop.
 #[derive(Debug)]
 #[must_use = "the request counts as abandoned when this is dropped"]
-pub struct Attempt {
+pub struct UpgradeAttempt {
     route: Arc<RouteMetrics>,
     begun: Instant,
-    outcome: Outcome,
+    outcome: UpgradeOutcome,
 }
 
-/// One place in a gauge, given back when dropped.
+/// A guard that holds a gauge incremented until dropped.
 #[derive(Debug)]
-pub struct Active(Gauge<i64, AtomicI64>);
+pub struct GaugeGuard(Gauge<i64, AtomicI64>);
 
-impl Outcome {
-    /// The word for metrics.
+impl UpgradeOutcome {
+    /// Returns the label value.
     pub fn as_str(self) -> &'static str {
         UPGRADE_OUTCOMES[self as usize]
     }
 }
 
 impl RouteMetrics {
-    /// Its label.
+    /// Returns the label of the route.
     pub fn label(&self) -> &str {
         &self.route
     }
 
-    /// Somebody asks for a WebSocket.
-    pub fn attempt(self: &Arc<Self>) -> Attempt {
-        Attempt { route: Arc::clone(self), begun: Instant::now(), outcome: Outcome::Abandoned }
+    /// Starts an upgrade.
+    pub fn attempt(self: &Arc<Self>) -> UpgradeAttempt {
+        UpgradeAttempt { route: Arc::clone(self), begun: Instant::now(), outcome: UpgradeOutcome::Abandoned }
     }
 
-    /// A request for a WebSocket has come to this.
-    pub fn upgrade(&self, outcome: Outcome) {
+    /// Counts an upgrade with its outcome.
+    pub fn upgrade(&self, outcome: UpgradeOutcome) {
         self.upgrades[outcome as usize].inc();
     }
 
-    /// A session opened, which took so long since its request; it counts as active until the place is dropped.
+    /// Counts a session that opened `took` after its request; it is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
-    pub fn opened(&self, took: Duration) -> Active {
-        self.upgrade(Outcome::Opened);
+    pub fn opened(&self, took: Duration) -> GaugeGuard {
+        self.upgrade(UpgradeOutcome::Opened);
         self.upgrade_duration.observe(took);
         self.totals.websockets.inc();
-        Active::enter(&self.active)
+        GaugeGuard::enter(&self.active)
     }
 
-    /// A session ended; `code` is the one on the client leg.
-    pub fn closed(&self, initiator: &'static str, reason: &'static str, code: u16, lived: Duration) {
+    /// Counts a session that ended.
+    pub fn closed(&self, ending: &Ending) {
         let labels = Closed {
             route: Arc::clone(&self.route),
-            initiator: known(INITIATORS, initiator),
-            reason: known(END_REASONS, reason),
-            code: close_code(code),
+            initiator: ending.cause.initiator().as_str(),
+            reason: ending.cause.reason().as_str(),
+            code: close_code(ending.client_code),
         };
         self.closed.get_or_create(&labels).inc();
-        self.lived.observe(lived);
+        self.lived.observe(ending.duration);
     }
 
-    /// A probe left for a client.
+    /// Counts a probe sent to a client.
     pub fn ping(&self) {
         self.pings.inc();
     }
 
-    /// A client answered a probe, after so long where that can be told.
+    /// Counts a client's answer to a probe; `rtt` is its round-trip time, if it could be measured.
     pub fn pong(&self, rtt: Option<Duration>) {
         self.pongs.inc();
         if let Some(rtt) = rtt {
@@ -134,87 +134,82 @@ impl RouteMetrics {
         }
     }
 
-    /// A client answered its app's own probe after so long.
+    /// Records the round-trip time of an app's own probe, answered by the client.
     pub fn measured(&self, rtt: Duration) {
         self.rtt.observe(rtt);
     }
 
-    /// The app answered a ping of the proxy's own after so long.
+    /// Records the round-trip time of a ping that the proxy sent to the app.
     pub fn upstream_ponged(&self, rtt: Duration) {
         self.upstream_rtt.observe(rtt);
     }
 
-    /// A session opened whose client had one that closed in the last minute.
+    /// Counts a session whose client had another one that closed within the last minute.
     pub fn reconnected(&self) {
         self.reconnects.inc();
     }
 
-    /// A plain request was answered with `code`, and its answer was through after so long.
+    /// Counts a plain request answered with `code`, whose response was complete after `took`.
     pub fn request(&self, method: &str, code: u16, took: Duration) {
         self.requests.answered(method, code, took);
         self.totals.requests.inc();
     }
 
-    /// The head of the app's response to a plain request came after so long.
+    /// Records the time until the head of the app's response to a plain request.
     pub fn responded(&self, took: Duration) {
         self.requests.responded(took);
     }
 
-    /// A window passed without a sign of life.
+    /// Counts a miss: a window without a sign of life.
     pub fn missed(&self) {
         self.missed.inc();
     }
 
-    /// A session was given up for want of a sign of life.
+    /// Counts a session ended for too many misses.
     pub fn timeout(&self) {
         self.timeouts.inc();
     }
 }
 
-impl Attempt {
-    /// Where its session counts.
+impl UpgradeAttempt {
+    /// Returns the metrics of the route.
     pub fn route(&self) -> &Arc<RouteMetrics> {
         &self.route
     }
 
-    /// A session begins; it counts as active until the place is dropped.
+    /// Counts the upgrade as opened; the session is active until the returned guard is dropped.
     #[must_use = "the session counts as closed when this is dropped"]
-    pub fn opened(mut self) -> Active {
-        self.outcome = Outcome::Opened;
+    pub fn opened(mut self) -> GaugeGuard {
+        self.outcome = UpgradeOutcome::Opened;
         self.route.opened(self.begun.elapsed())
     }
 
-    /// There will be no session.
-    pub fn ended(mut self, outcome: Outcome) {
+    /// Counts the upgrade with `outcome`, without a session.
+    pub fn ended(mut self, outcome: UpgradeOutcome) {
         self.outcome = outcome;
         self.route.upgrade(outcome);
     }
 }
 
-impl Drop for Attempt {
+impl Drop for UpgradeAttempt {
     fn drop(&mut self) {
-        if self.outcome == Outcome::Abandoned {
-            self.route.upgrade(Outcome::Abandoned);
+        if self.outcome == UpgradeOutcome::Abandoned {
+            self.route.upgrade(UpgradeOutcome::Abandoned);
         }
     }
 }
 
-impl Active {
+impl GaugeGuard {
     pub(super) fn enter(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Active {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Route {
-    pub(super) route: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -231,25 +226,25 @@ struct Closed {
     code: &'static str,
 }
 
-/// The families whose members are [`RouteMetrics`].
+/// The metric families of [`RouteMetrics`].
 #[derive(Debug)]
-pub(super) struct Families {
+pub(super) struct RouteFamilies {
     upgrades: Family<Upgrade, Counter>,
-    upgrade_duration: Family<Route, Histogram>,
-    active: Family<Route, Gauge>,
+    upgrade_duration: Family<RouteLabel, Histogram>,
+    active: Family<RouteLabel, Gauge>,
     closed: Family<Closed, Counter>,
-    lived: Family<Route, Histogram>,
-    pings: Family<Route, Counter>,
-    pongs: Family<Route, Counter>,
-    missed: Family<Route, Counter>,
-    timeouts: Family<Route, Counter>,
-    rtt: Family<Route, Histogram>,
-    upstream_rtt: Family<Route, Histogram>,
-    reconnects: Family<Route, Counter>,
-    requests: requests::Families,
+    lived: Family<RouteLabel, Histogram>,
+    pings: Family<RouteLabel, Counter>,
+    pongs: Family<RouteLabel, Counter>,
+    missed: Family<RouteLabel, Counter>,
+    timeouts: Family<RouteLabel, Counter>,
+    rtt: Family<RouteLabel, Histogram>,
+    upstream_rtt: Family<RouteLabel, Histogram>,
+    reconnects: Family<RouteLabel, Counter>,
+    requests: requests::RequestFamilies,
 }
 
-impl Default for Families {
+impl Default for RouteFamilies {
     fn default() -> Self {
         Self {
             upgrades: Family::default(),
@@ -264,12 +259,12 @@ impl Default for Families {
             rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
             upstream_rtt: Family::new_with_constructor(|| Histogram::new(ROUND_TRIPS)),
             reconnects: Family::default(),
-            requests: requests::Families::default(),
+            requests: requests::RequestFamilies::default(),
         }
     }
 }
 
-impl Families {
+impl RouteFamilies {
     pub(super) fn register(&self, registry: &mut Registry) {
         register(registry, &catalogue::UPGRADES, &self.upgrades);
         register(registry, &catalogue::UPGRADE_DURATION, &self.upgrade_duration);
@@ -286,14 +281,14 @@ impl Families {
         self.requests.register(registry);
     }
 
-    /// The counters of plain requests that are on no route.
+    /// Returns the counters of plain requests without a route.
     pub(super) fn unrouted(&self) -> Counts {
         self.requests.of_none(&Arc::from(NO_ROUTE))
     }
 
-    /// The members for `route`, at zero: a rate is right from the first event on.
-    pub(super) fn of(&self, route: &Arc<str>, totals: &Totals) -> RouteMetrics {
-        let labels = Route { route: Arc::clone(route) };
+    /// Returns the metrics of `route`, created at zero, so that rates include the first event.
+    pub(super) fn of(&self, route: &Arc<str>, totals: &RouteTotals) -> RouteMetrics {
+        let labels = RouteLabel { route: Arc::clone(route) };
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {
             upgrades: upgrades.map(|labels| self.upgrades.get_or_create_owned(&labels)).collect(),

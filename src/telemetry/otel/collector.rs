@@ -1,4 +1,4 @@
-//! Takes batches of spans to the collector, in plain HTTP/1.1.
+//! The HTTP client of the exporter: sends batches of spans to the collector in plain HTTP/1.1.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,18 +16,18 @@ use opentelemetry_otlp::ExporterBuildError;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-/// How long the collector may take for one batch.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit for one request to the collector.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of an answer at most; it holds a count, and words for a person.
-const ANSWER: usize = 64 * 1024;
+/// The maximum size of a response in bytes; it holds a count and a message.
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// The collector, as the thread that exports sees it.
+/// The client of the collector, used by the exporter's thread.
 #[derive(Debug)]
 pub(super) struct Collector {
     endpoint: Box<str>,
     runtime: Runtime,
-    /// Whether it took the last batch; it is told when that changes, not each time.
+    /// Set if the last batch failed; only changes are logged.
     is_failing: AtomicBool,
 }
 
@@ -38,9 +38,9 @@ impl Collector {
         Ok(Self { endpoint: endpoint.into(), runtime, is_failing: AtomicBool::new(false) })
     }
 
-    fn tell(&self, trouble: Option<&str>) {
+    fn report(&self, failure: Option<&str>) {
         let endpoint = &*self.endpoint;
-        match (trouble, self.is_failing.swap(trouble.is_some(), Ordering::Relaxed)) {
+        match (failure, self.is_failing.swap(failure.is_some(), Ordering::Relaxed)) {
             (Some(error), false) => tracing::warn!(endpoint, error, "otel.export_failed"),
             (None, true) => tracing::info!(endpoint, "otel.export_resumed"),
             (Some(_), true) | (None, false) => {}
@@ -50,20 +50,21 @@ impl Collector {
 
 #[async_trait]
 impl HttpClient for Collector {
-    /// Blocks: the exporter's thread does nothing else, and has no runtime.
+    /// Sends one batch. Blocks: the exporter has a thread of its own, without a runtime.
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let exchange = async { tokio::time::timeout(PATIENCE, exchange(request)).await };
+        let exchange = async { tokio::time::timeout(TIMEOUT, exchange(request)).await };
         let answer = self.runtime.block_on(exchange).unwrap_or_else(|late| Err(late.into()));
         match &answer {
-            Ok(response) if response.status().is_success() => self.tell(None),
-            Ok(response) => self.tell(Some(response.status().as_str())),
-            Err(error) => self.tell(Some(&error.to_string())),
+            Ok(response) if response.status().is_success() => self.report(None),
+            Ok(response) => self.report(Some(response.status().as_str())),
+            Err(error) => self.report(Some(&error.to_string())),
         }
         answer
     }
 }
 
-/// One request on a connection of its own; batches are seconds apart.
+/// Sends one request on a new connection, because batches are seconds apart. Fails when the collector cannot be reached
+/// or its response is malformed or too long.
 async fn exchange(request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let (mut head, body) = request.into_parts();
     let authority = head.uri.authority().ok_or("the endpoint has no host")?;
@@ -74,7 +75,7 @@ async fn exchange(request: Request<Bytes>) -> Result<Response<Bytes>, HttpError>
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let (head, body) = sender.send_request(Request::from_parts(head, Full::new(body))).await?.into_parts();
-        let body = Limited::new(body, ANSWER).collect().await?.to_bytes();
+        let body = Limited::new(body, MAX_RESPONSE).collect().await?.to_bytes();
         Ok(Response::from_parts(head, body))
     };
     tokio::select! {

@@ -1,14 +1,14 @@
-//! Any text as proxy.toml: each error has a place inside the text, and what is accepted is printed as a configuration
+//! Any text as proxy.toml: each error has a place inside the text, and an accepted text is printed as a configuration
 //! that is accepted again with equal settings.
 
 use std::path::Path;
 
-use pulsegate::config::{Place, from_str_shown};
+use pulsegate::config::{Location, from_str_shown};
 
 /// Reads `data` as the text of a file.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // Files that the configuration names are read; of those of the machine none shall be.
+    // Files that the configuration names are read; none of the machine's own may be.
     if text.contains("token") || text.contains("/dev/") || text.contains("/proc/") {
         return;
     }
@@ -36,11 +36,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
-fn is_inside(place: &Place, text: &str, message: &str) {
+fn is_inside(place: &Location, text: &str, message: &str) {
     match place {
-        Place::File { .. } => {}
-        Place::Line { line, column, .. } => {
-            // Behind the last line end there is one more, empty, line.
+        Location::File { .. } => {}
+        Location::Line { line, column, .. } => {
+            // After the last line end there is one more, empty, line.
             let lines: Vec<&str> = text.split('\n').collect();
             let found = line.checked_sub(1).and_then(|line| lines.get(line));
             let inside = found.is_some_and(|found| *column >= 1 && *column <= found.chars().count() + 1);

@@ -1,7 +1,7 @@
-//! The heartbeat engine between a client and an app that the input invents: a live client is never given up, a dead one
+//! The heartbeat engine between a client and an app that the input defines: a live client is never given up, a dead one
 //! is within its bound, and each pong goes to the sender of its ping.
 //!
-//! Time is invented, too, and passes from one event to the next. Nothing of the engine but its public functions is used.
+//! Time is simulated, too, and passes from one event to the next. Only public functions of the engine are used.
 
 mod chance;
 mod world;
@@ -14,7 +14,7 @@ use pulsegate::heartbeat::{Liveness, Mode, Policy};
 use chance::Chance;
 use world::World;
 
-/// Runs one session as `data` says.
+/// Runs one session according to `data`.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let Ok((policy, chance)) = read(&mut input) else { return };

@@ -1,18 +1,18 @@
-//! The walk over the frames that an HTTP/2 client sends, in any chunks, against a walk over the whole stream: the same
-//! bytes pass, the same are taken out, replaced and counted.
+//! The scan of the frames that an HTTP/2 client sends, in any chunks, against a scan of the whole stream: the same
+//! bytes pass, the same are removed, replaced and counted.
 
 use pulsegate::http::FrameGuard;
 use tokio::time::Instant;
 
 const PREFACE: usize = 24;
 const HEADER: usize = 9;
-/// Empty frames that are taken out at a stretch.
+/// The maximum number of consecutive empty frames that are removed.
 const EMPTY_MOST: u32 = 1000;
 
-/// Frames without data that may come at once.
+/// The maximum number of frames without data in a burst.
 const FRAMES_MOST: u64 = 10_000;
 
-/// What was made of a stream.
+/// The result of a scan.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Walk {
     passed: Vec<u8>,
@@ -27,8 +27,8 @@ struct Walk {
     malformed: Vec<u32>,
 }
 
-/// Reads `data`: which of four streams are open and whether SETTINGS come first, three sizes of chunks, and then the stream
-/// behind the preface.
+/// Reads `data`: the set of open streams out of four and whether SETTINGS come first, three sizes of chunks, and then
+/// the stream after the preface.
 pub fn run(data: &[u8]) {
     let Some((&[kinds, ref sizes @ ..], frames)) = data.split_first_chunk::<4>() else { return };
     let live: Vec<u32> = [1, 3, 5, 7].into_iter().filter(|id| kinds >> id & 1 != 0).collect();
@@ -48,7 +48,8 @@ pub fn run(data: &[u8]) {
     assert_eq!(guarded(&stream, &live, &sizes), walk, "in chunks of {sizes:?}");
     assert_eq!(guarded(&stream, &live, &[1]), walk, "byte by byte");
     let mut expected = reference(&stream, &live);
-    // The reference decodes no header blocks; the tests of `http/h2/hpack.rs` do, which has stand-ins for some bytes.
+    // The reference decodes no header blocks; the tests of `http/h2/hpack.rs` do, which has placeholders for some
+    // bytes.
     blank_blocks(&mut walk.passed);
     blank_blocks(&mut expected.passed);
     if matches!(walk.fault, Some(("compression", 9))) {
@@ -68,14 +69,14 @@ fn guarded(stream: &[u8], live: &[u32], sizes: &[usize]) -> Walk {
         }
         let (chunk, behind) = rest.split_at(rest.len().min(*size));
         passed.extend(guard.sift(chunk));
-        // The longest is a header block of one frame.
+        // The longest held part is a header block of one frame.
         assert!(guard.held().len() < HEADER + 16_384, "{} bytes are held", guard.held().len());
         rest = behind;
     }
     let (broken, mut credits) = guard.take();
     credits.sort_unstable();
     if guard.fault().is_some() {
-        // The frame at fault never passes whole, so that the library does not act on it.
+        // The invalid frame never passes whole, so that the library does not act on it.
         passed.truncate(whole_frames(&passed));
     }
     Walk {
@@ -92,7 +93,7 @@ fn guarded(stream: &[u8], live: &[u32], sizes: &[usize]) -> Walk {
     }
 }
 
-/// Blanks the header blocks of one frame each.
+/// Blanks the header blocks that consist of one frame.
 fn blank_blocks(passed: &mut [u8]) {
     let mut rest = passed.get_mut(PREFACE..).unwrap_or_default();
     while rest.len() > HEADER {
@@ -106,7 +107,7 @@ fn blank_blocks(passed: &mut [u8]) {
     }
 }
 
-/// The length of the preface and the whole frames that `bytes` begin with.
+/// Returns the length of the preface and the whole frames at the front of `bytes`.
 fn whole_frames(bytes: &[u8]) -> usize {
     let mut end = PREFACE;
     while let Some(head) = bytes[end..].first_chunk::<HEADER>() {
@@ -119,8 +120,8 @@ fn whole_frames(bytes: &[u8]) -> usize {
     end
 }
 
-/// The error of a connection with this frame outside a header block, by its header alone, where `highest` is the highest
-/// stream that was opened (RFC 9113 §4.2, §5.1, §6).
+/// Returns the connection error for this frame outside a header block, by its header alone, where `highest` is the
+/// highest stream that was opened (RFC 9113 §4.2, §5.1, §6).
 fn fault_of(kind: u8, flags: u8, length: usize, id: u32, highest: u32) -> Option<(&'static str, u32)> {
     const PROTOCOL: Option<(&str, u32)> = Some(("protocol_error", 1));
     const SIZE: Option<(&str, u32)> = Some(("frame_size", 6));
@@ -148,7 +149,7 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte))
 }
 
-/// What a frame counts for among those without data.
+/// Returns the cost of a frame in the count of those without data.
 fn cost(kind: u8, flags: u8) -> u64 {
     match kind {
         0 | 1 => 0,
@@ -158,7 +159,7 @@ fn cost(kind: u8, flags: u8) -> u64 {
     }
 }
 
-/// Walks over the whole of `stream` (RFC 9113 §4.1, §6).
+/// Scans the whole of `stream` (RFC 9113 §4.1, §6).
 fn reference(stream: &[u8], live: &[u32]) -> Walk {
     let (preface, mut rest) = stream.split_at(PREFACE);
     let mut walk = Walk { passed: preface.to_vec(), ..Walk::default() };

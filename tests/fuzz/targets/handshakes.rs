@@ -1,16 +1,16 @@
-//! What the handshakes of STOMP, MQTT and Pusher agree on, against small readings of the same bytes; an MQTT packet may
-//! be cut anywhere.
+//! The heartbeats that the handshakes of STOMP, MQTT and Pusher agree on, against small parsers of the same bytes; an
+//! MQTT packet may be split anywhere.
 
 use std::time::Duration;
 
-use pulsegate::heartbeat::{Builtin, Heard, Listener, Mode, Policy, Proof, Role};
+use pulsegate::heartbeat::{Builtin, MessageKind, MessageMatcher, Mode, Policy, ProofOfLife, Role};
 use pulsegate::ws::{Opcode, Sender};
 use serde_json::Value;
 
-/// Bytes of one side that are looked at.
+/// The maximum bytes of one side that are parsed.
 const MOST: usize = 4096;
 
-/// Reads `data`: the protocol, where to cut, and what both sides say, with 0xFE 0xFE between.
+/// Reads `data`: the protocol, the split position, and the messages of both sides, with 0xFE 0xFE between.
 pub fn run(data: &[u8]) {
     let Some((&[kind, cut], said)) = data.split_first_chunk::<2>() else { return };
     let between = said.windows(2).position(|two| two == [0xFE, 0xFE]).unwrap_or(said.len());
@@ -21,33 +21,33 @@ pub fn run(data: &[u8]) {
     match kind % 3 {
         0 => {
             let expected = stomp(client, app);
-            assert_eq!(heard(Builtin::Stomp, &[(Sender::Client, client), (Sender::Server, app)]), expected);
-            assert_eq!(heard(Builtin::Stomp, &[(Sender::Server, app), (Sender::Client, client)]), expected);
+            assert_eq!(proof(Builtin::Stomp, &[(Sender::Client, client), (Sender::Server, app)]), expected);
+            assert_eq!(proof(Builtin::Stomp, &[(Sender::Server, app), (Sender::Client, client)]), expected);
         }
         1 => {
             let expected = mqtt(client, app);
-            assert_eq!(heard(Builtin::Mqtt, &[(Sender::Client, client), (Sender::Server, app)]), expected, "at once");
+            assert_eq!(proof(Builtin::Mqtt, &[(Sender::Client, client), (Sender::Server, app)]), expected, "at once");
             for size in [1, usize::from(cut) + 1] {
                 let client = client.chunks(size).map(|piece| (Sender::Client, piece));
                 let app = app.chunks(size).map(|piece| (Sender::Server, piece));
                 let pieces: Vec<_> = client.chain(app).collect();
-                assert_eq!(heard(Builtin::Mqtt, &pieces), expected, "in pieces of {size}");
+                assert_eq!(proof(Builtin::Mqtt, &pieces), expected, "in pieces of {size}");
             }
         }
-        _ => assert_eq!(heard(Builtin::Pusher, &[(Sender::Server, app)]), pusher(app)),
+        _ => assert_eq!(proof(Builtin::Pusher, &[(Sender::Server, app)]), pusher(app)),
     }
 }
 
-/// What a listener makes of these messages.
-fn heard(of: Builtin, messages: &[(Sender, &[u8])]) -> Option<Proof> {
+/// Returns the result of a matcher for these messages.
+fn proof(of: Builtin, messages: &[(Sender, &[u8])]) -> Option<ProofOfLife> {
     let policy = Policy { mode: Mode::Passive(of.profile(Role::Passive).into()), ..Policy::default() };
-    let mut listener = Listener::new(&policy).expect("there is a handshake to listen for");
+    let mut listener = MessageMatcher::new(&policy).expect("there is a handshake to listen for");
     messages.iter().find_map(|(from, said)| {
-        if !listener.attends(*from) {
+        if !listener.may_need(*from) {
             return None;
         }
-        match listener.hear(*from, Opcode::BINARY, said, true) {
-            Heard::Agreed(proof) => Some(proof),
+        match listener.classify(*from, Opcode::BINARY, said, true) {
+            MessageKind::Negotiated(proof) => Some(proof),
             _ => None,
         }
     })
@@ -57,12 +57,12 @@ fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// STOMP 1.2, "Heart-beating": the client beats as often as the slower side of the two says, if it can and the app
-/// wants it to.
-fn stomp(client: &[u8], app: &[u8]) -> Option<Proof> {
+/// Returns the agreement by STOMP 1.2, "Heart-beating": the client sends at the longer of the two announced intervals,
+/// if it can and the app requests it.
+fn stomp(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
     let (can, _) = stomp_frame(client, &["CONNECT", "STOMP"])?;
     let (_, wants) = stomp_frame(app, &["CONNECTED"])?;
-    Some(if can == 0 || wants == 0 { Proof::Pongs } else { Proof::Speaks(millis(3 * can.max(wants))) })
+    Some(if can == 0 || wants == 0 { ProofOfLife::Pongs } else { ProofOfLife::Sends(millis(3 * can.max(wants))) })
 }
 
 fn stomp_frame(said: &[u8], commands: &[&str]) -> Option<(u64, u64)> {
@@ -85,7 +85,7 @@ fn stomp_frame(said: &[u8], commands: &[&str]) -> Option<(u64, u64)> {
     Some((0, 0))
 }
 
-/// One packet of MQTT with the first byte `kind`: its body as far as it has come, and its length.
+/// Returns one packet of MQTT with the first byte `kind`: the received part of its body, and its length.
 fn packet(said: &[u8], kind: u8) -> Option<(&[u8], usize)> {
     let (&first, rest) = said.split_first()?;
     let (mut length, mut scale) = (0, 1);
@@ -100,8 +100,8 @@ fn packet(said: &[u8], kind: u8) -> Option<(&[u8], usize)> {
     None
 }
 
-/// MQTT 3.1.1 §3.1.2.10 and MQTT 5 §3.2.2.3.14.
-fn mqtt(client: &[u8], app: &[u8]) -> Option<Proof> {
+/// Returns the agreement by MQTT 3.1.1 §3.1.2.10 and MQTT 5 §3.2.2.3.14.
+fn mqtt(client: &[u8], app: &[u8]) -> Option<ProofOfLife> {
     let (connect, _) = packet(client, 0x10)?;
     let name = usize::from(u16::from_be_bytes(*connect.first_chunk::<2>()?));
     let fields = connect.get(2 + name..).filter(|_| name <= 6)?;
@@ -116,7 +116,7 @@ fn mqtt(client: &[u8], app: &[u8]) -> Option<Proof> {
             agreed = overruled;
         }
     }
-    Some(if agreed == 0 { Proof::Pongs } else { Proof::Speaks(millis(agreed * 1500)) })
+    Some(if agreed == 0 { ProofOfLife::Pongs } else { ProofOfLife::Sends(millis(agreed * 1500)) })
 }
 
 fn server_keep_alive(connack: &[u8]) -> Option<u64> {
@@ -142,8 +142,8 @@ fn server_keep_alive(connack: &[u8]) -> Option<u64> {
     }
 }
 
-/// `activity_timeout` of `pusher:connection_established`, in whole seconds, rounded up.
-fn pusher(app: &[u8]) -> Option<Proof> {
+/// Returns the agreement by `activity_timeout` of `pusher:connection_established`, in whole seconds, rounded up.
+fn pusher(app: &[u8]) -> Option<ProofOfLife> {
     let event: Value = serde_json::from_slice(app).ok()?;
     if event.get("event")?.as_str()? != "pusher:connection_established" {
         return None;
@@ -156,8 +156,8 @@ fn pusher(app: &[u8]) -> Option<Proof> {
     if !(seconds > 0.0 && seconds.ceil() <= f64::from(u32::MAX)) {
         return None;
     }
-    // As the proxy counts: to the nanosecond.
+    // As in the proxy: to the nanosecond.
     let seconds = Duration::try_from_secs_f64(seconds).ok()?;
     let whole = seconds.as_secs() + u64::from(seconds.subsec_nanos() > 0);
-    (whole > 0).then(|| Proof::SpeaksWhenQuiet(millis(whole * 1500)))
+    (whole > 0).then(|| ProofOfLife::SendsWhenIdle(millis(whole * 1500)))
 }

@@ -1,7 +1,7 @@
-//! Patterns of JSON against messages: by value, as RFC 8259 has it, whatever the spelling; and records of the hub
+//! Patterns of JSON against messages: matched by value (RFC 8259), whatever the spelling; and records of the hub
 //! protocol of ASP.NET Core.
 
-use pulsegate::heartbeat::{Format, Matching, Pattern};
+use pulsegate::heartbeat::{Matching, Pattern, RecordFormat};
 use pulsegate::ws::Opcode;
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A pattern that is JSON is refused only where it names no text.
+/// Checks that a pattern that is JSON is refused only if it contains no text.
 fn refused(parsed: Option<Value>) {
     fn has_text(value: &Value) -> bool {
         match value {
@@ -47,13 +47,13 @@ fn refused(parsed: Option<Value>) {
         }
     }
     if let Some(value @ (Value::Array(_) | Value::Object(_))) = parsed {
-        // Where all the texts are empty the keys do not help.
+        // If all texts are empty the keys do not help.
         let empty = value.to_string().contains(r#""""#);
         assert!(empty || !has_text(&value), "a pattern is refused: {value}");
     }
 }
 
-/// Of a message that matches each beginning may still match.
+/// Checks that each prefix of a matching message may still match.
 fn prefixes(pattern: &Pattern, message: &[u8]) {
     if pattern.matches(Opcode::TEXT, message) {
         for cut in 0..=message.len().min(300) {
@@ -64,7 +64,7 @@ fn prefixes(pattern: &Pattern, message: &[u8]) {
     }
 }
 
-/// Whether `message` has everything that `pattern` names; `null` stands for any value.
+/// Returns true if `message` has everything that `pattern` requires; `null` stands for any value.
 fn is_part(pattern: &Value, message: &Value) -> bool {
     match (pattern, message) {
         (Value::Null, _) => true,
@@ -104,7 +104,7 @@ fn number(text: &str) -> Number {
     text.parse().map_or_else(|_| Number::Double(text.parse().expect("a number")), Number::Integer)
 }
 
-/// Writes `value` in another spelling: members in the other order, white space, escapes, exponents.
+/// Writes `value` in another spelling: members in reverse order, white space, escapes, exponents.
 fn respell(value: &Value, escaped: bool, out: &mut String) {
     use std::fmt::Write as _;
     let text = |text: &str, out: &mut String| {
@@ -144,9 +144,9 @@ fn respell(value: &Value, escaped: bool, out: &mut String) {
     }
 }
 
-/// A heartbeat among JSON records, each with 0x1E behind it, has the `type` 6.
+/// Checks that the heartbeats among JSON records, each followed by 0x1E, are those with the `type` 6.
 fn records(message: &[u8]) {
-    let pattern = Pattern::record(Format::SignalrJson);
+    let pattern = Pattern::record(RecordFormat::SignalrJson);
     let mut records: Vec<_> = message.split(|byte| *byte == 0x1E).collect();
     let end = records.pop().unwrap_or_default();
     let beats: Vec<bool> = records

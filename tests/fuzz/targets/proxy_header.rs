@@ -3,14 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ppp::{HeaderResult, PartialResult as _, v1, v2};
-use pulsegate::proxy_protocol::{Header, Malformed, Source};
+use pulsegate::proxy_protocol::{HeaderReader, Malformed, ProxiedSource};
 
 /// The longest line of version 1 (§2.1).
 const LINE_MAX: usize = 107;
-/// The longest that a header of version 2 may be behind its fixed part.
+/// The maximum length of a header of version 2 after its fixed part.
 const REST_MAX: usize = 4096;
 
-/// Reads `data`: the size of the chunks, and what a connection begins with.
+/// Reads `data`: the size of the chunks, and the beginning of a connection.
 pub fn run(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let whole = feed(bytes, bytes.len().max(1));
@@ -31,14 +31,14 @@ pub fn run(data: &[u8]) {
                 assert_eq!(source, of_binary(&header).expect("a kind that is taken"), "{}", bytes.escape_ascii());
             }
             // The addresses of LOCAL are ignored (§2.2).
-            _ => assert_eq!(source, Source::Peer, "{}", bytes.escape_ascii()),
+            _ => assert_eq!(source, ProxiedSource::Peer, "{}", bytes.escape_ascii()),
         },
         Ok((taken, None)) => {
             assert_eq!(taken, bytes.len(), "what is not the end is taken in whole");
             assert!(!matches!(theirs, HeaderResult::V1(Ok(_)) | HeaderResult::V2(Ok(_))), "{}", bytes.escape_ascii());
         }
         Err(error) => match theirs {
-            // ppp takes a sign before a port; the specification has digits alone (§2.1).
+            // ppp accepts a sign before a port; the specification has digits alone (§2.1).
             HeaderResult::V1(Ok(header)) => assert!(header.header.contains('+'), "{error}: {header}"),
             HeaderResult::V2(Ok(header)) => {
                 let too_long = error == Malformed::TooLong && header.length() > REST_MAX;
@@ -51,23 +51,23 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A line of UNKNOWN: all before its CRLF is ignored (§2.1), where `ppp` ends it at a bare CR.
-fn unknown(bytes: &[u8]) -> Result<(usize, Option<Source>), Malformed> {
+/// Parses a line of UNKNOWN: all before its CRLF is ignored (§2.1), whereas `ppp` ends it at a bare CR.
+fn unknown(bytes: &[u8]) -> Result<(usize, Option<ProxiedSource>), Malformed> {
     match bytes[..bytes.len().min(LINE_MAX)].windows(2).position(|two| two == b"\r\n") {
-        Some(end) => Ok((end + 2, Some(Source::Peer))),
+        Some(end) => Ok((end + 2, Some(ProxiedSource::Peer))),
         None if bytes.len() < LINE_MAX => Ok((bytes.len(), None)),
         None => Err(Malformed::TooLong),
     }
 }
 
-/// Errors that are known before `ppp` sees the whole of the header.
+/// Returns true for errors that are found before `ppp` sees the whole of the header.
 fn early(error: Malformed) -> bool {
     matches!(error, Malformed::TooLong | Malformed::Absent | Malformed::Line | Malformed::Kind(..))
 }
 
-/// What comes of `bytes` in chunks of `size`.
-fn feed(bytes: &[u8], size: usize) -> Result<(usize, Option<Source>), Malformed> {
-    let mut header = Header::default();
+/// Returns the result of `bytes` in chunks of `size`.
+fn feed(bytes: &[u8], size: usize) -> Result<(usize, Option<ProxiedSource>), Malformed> {
+    let mut header = HeaderReader::default();
     let mut taken = 0;
     for chunk in bytes.chunks(size) {
         let (used, source) = header.feed(chunk)?;
@@ -80,28 +80,28 @@ fn feed(bytes: &[u8], size: usize) -> Result<(usize, Option<Source>), Malformed>
     Ok((taken, None))
 }
 
-fn client(address: impl Into<IpAddr>, port: u16) -> Source {
-    Source::Client(SocketAddr::new(address.into().to_canonical(), port))
+fn client(address: impl Into<IpAddr>, port: u16) -> ProxiedSource {
+    ProxiedSource::Client(SocketAddr::new(address.into().to_canonical(), port))
 }
 
-fn of_line(header: &v1::Header<'_>) -> Source {
+fn of_line(header: &v1::Header<'_>) -> ProxiedSource {
     match header.addresses {
         v1::Addresses::Tcp4(ip) => client(ip.source_address, ip.source_port),
         v1::Addresses::Tcp6(ip) => client(ip.source_address, ip.source_port),
-        v1::Addresses::Unknown => Source::Peer,
+        v1::Addresses::Unknown => ProxiedSource::Peer,
     }
 }
 
-/// `None` for what is not for TCP.
-fn of_binary(header: &v2::Header<'_>) -> Option<Source> {
+/// Returns the source; `None` for a protocol other than TCP.
+fn of_binary(header: &v2::Header<'_>) -> Option<ProxiedSource> {
     if header.command == v2::Command::Local {
-        return Some(Source::Peer);
+        return Some(ProxiedSource::Peer);
     }
     match (header.protocol, header.addresses) {
         (v2::Protocol::Stream, v2::Addresses::IPv4(ip)) => Some(client(ip.source_address, ip.source_port)),
         (v2::Protocol::Stream, v2::Addresses::IPv6(ip)) => Some(client(ip.source_address, ip.source_port)),
-        (v2::Protocol::Stream, v2::Addresses::Unix(_)) => Some(Source::Peer),
-        (v2::Protocol::Unspecified, v2::Addresses::Unspecified) => Some(Source::Peer),
+        (v2::Protocol::Stream, v2::Addresses::Unix(_)) => Some(ProxiedSource::Peer),
+        (v2::Protocol::Unspecified, v2::Addresses::Unspecified) => Some(ProxiedSource::Peer),
         _ => None,
     }
 }

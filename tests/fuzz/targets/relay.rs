@@ -1,8 +1,8 @@
-//! The relay between two legs that follow the input: chunks of any size, readiness at any moment, errors, ends, and the
-//! runtime's budget spent anywhere, in paused time.
+//! The relay between two legs that follow the input: chunks of any size, readiness at any moment, errors, ends, and an
+//! exhausted budget of the runtime at any point, in paused time.
 //!
-//! Each side must get the frames of the other byte for byte and in order; a client that answers lives; any session ends
-//! within its bound, which a lost wake-up would miss; nothing is held afterwards.
+//! Each side must get the frames of the other byte for byte and in order; a client that answers is not closed; any
+//! session ends within its bound, which a lost wake-up would miss; no buffer is held afterwards.
 
 mod frames;
 mod judge;
@@ -14,10 +14,10 @@ mod world;
 
 use arbitrary::Unstructured;
 
-/// Polls of one session that no input needs.
+/// A number of polls of one session that no input needs.
 const POLLS_MOST: u32 = 100_000;
 
-/// Runs one session as `data` says.
+/// Runs one session according to `data`.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let Ok(plan) = plan::Plan::read(&mut input) else { return };

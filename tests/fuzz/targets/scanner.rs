@@ -1,14 +1,14 @@
-//! The frame scanner, fed in arbitrary chunks, against a reading of the whole stream that takes its headers from
-//! tungstenite: the same boundaries, header fields and verdicts, however the bytes are cut.
+//! The frame scanner, fed in arbitrary chunks, against a parse of the whole stream that takes its headers from
+//! tungstenite: the same boundaries, header fields and verdicts, whatever the chunks.
 
 use std::io::Cursor;
 
-use pulsegate::ws::{Header, Limits, Opcode, Piece, RSV_ALL, RSV_DEFLATE, Scanner, Sender};
-use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use pulsegate::ws::{FrameHeader, Limits, Opcode, Piece, RSV_ALL, RSV_DEFLATE, Scanner, Sender};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader as Oracle;
 
-/// A frame, as far as it has come.
+/// The received part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
+struct ReadSummary {
     start: usize,
     header: usize,
     end: usize,
@@ -17,11 +17,11 @@ struct Seen {
     ends_message: bool,
 }
 
-/// What was made of a stream.
+/// The result of a parse.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
-    frames: Vec<Seen>,
-    /// Where the bytes begin that could not be consumed.
+    frames: Vec<ReadSummary>,
+    /// The position of the first byte that could not be consumed.
     consumed: usize,
     /// The close code of the rule that is broken there.
     broken: Option<u16>,
@@ -46,7 +46,7 @@ pub fn run(data: &[u8]) {
 
 fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Reading {
     let mut scanner = Scanner::new(from, limits);
-    let (mut frames, mut broken) = (Vec::<Seen>::new(), None);
+    let (mut frames, mut broken) = (Vec::<ReadSummary>::new(), None);
     let (mut consumed, mut arrived, mut turn) = (0, 0, 0);
     while arrived < stream.len() && broken.is_none() {
         arrived = stream.len().min(arrived.saturating_add(sizes[turn % sizes.len()]));
@@ -62,7 +62,7 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
                 Ok(Some(Piece::Control(header))) => {
                     let end = consumed + header.len + usize::try_from(header.payload).expect("short");
                     same_header(&stream[consumed..], from, &limits);
-                    frames.push(Seen {
+                    frames.push(ReadSummary {
                         start: consumed,
                         header: header.len,
                         end,
@@ -77,7 +77,14 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
                     if starts {
                         same_header(&stream[consumed..], from, &limits);
                         let (start, header) = (consumed, len - payload);
-                        frames.push(Seen { start, header, end: start, control: false, ends_frame, ends_message });
+                        frames.push(ReadSummary {
+                            start,
+                            header,
+                            end: start,
+                            control: false,
+                            ends_frame,
+                            ends_message,
+                        });
                     }
                     consumed += len;
                     let frame = frames.last_mut().expect("a frame is under way");
@@ -92,11 +99,11 @@ fn scanned(stream: &[u8], from: Sender, limits: Limits, sizes: &[usize]) -> Read
     Reading { frames, consumed, broken, at_boundary, between_messages }
 }
 
-/// Compares the header at the front of `bytes` with what tungstenite reads.
+/// Compares the header at the front of `bytes` with tungstenite's.
 fn same_header(bytes: &[u8], from: Sender, limits: &Limits) {
-    let ours = Header::parse(bytes, from, limits).expect("valid").expect("whole");
+    let ours = FrameHeader::parse(bytes, from, limits).expect("valid").expect("whole");
     let mut cursor = Cursor::new(bytes);
-    match FrameHeader::parse(&mut cursor) {
+    match Oracle::parse(&mut cursor) {
         Ok(Some((theirs, payload))) => {
             let opcodes =
                 [Opcode::CONTINUATION, Opcode::TEXT, Opcode::BINARY, Opcode::CLOSE, Opcode::PING, Opcode::PONG];
@@ -110,7 +117,7 @@ fn same_header(bytes: &[u8], from: Sender, limits: &Limits) {
     }
 }
 
-/// A header, or the code for what is wrong with it; `None` while more bytes are needed to tell.
+/// Returns a header, or the code of its violation; `None` while more bytes are needed to decide.
 fn header(bytes: &[u8], from: Sender, limits: &Limits) -> Option<Result<(usize, u64), u16>> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (opcode, control, rsv) = (first & 15, first & 8 != 0, first & 0x70);
@@ -142,7 +149,7 @@ fn header(bytes: &[u8], from: Sender, limits: &Limits) -> Option<Result<(usize, 
     Some(Ok((len, length)))
 }
 
-/// Reads the whole of `stream` at once, without the scanner.
+/// Parses the whole of `stream` at once, without the scanner.
 fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
     let (mut frames, mut at, mut message) = (Vec::new(), 0, None);
     let reading = |frames, consumed, broken, at_boundary, message: Option<u64>| Reading {
@@ -167,7 +174,7 @@ fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
                 return reading(frames, at, None, true, message);
             }
             let (ends_frame, ends_message) = (true, false);
-            frames.push(Seen { start: at, header: head, end, control: true, ends_frame, ends_message });
+            frames.push(ReadSummary { start: at, header: head, end, control: true, ends_frame, ends_message });
             at = end;
             continue;
         }
@@ -185,7 +192,7 @@ fn reference(stream: &[u8], from: Sender, limits: &Limits) -> Reading {
         }
         message = (!(whole && fin)).then_some(total);
         let (ends_frame, ends_message) = (whole, whole && fin);
-        frames.push(Seen { start: at, header: head, end, control: false, ends_frame, ends_message });
+        frames.push(ReadSummary { start: at, header: head, end, control: false, ends_frame, ends_message });
         at = end;
         if !whole {
             return reading(frames, at, None, false, message);

@@ -1,10 +1,10 @@
-//! The upgrade request and the app's answer against a small judgement written from RFC 6455 §4 and RFC 8441 §5, and
-//! against tungstenite's handshake where that judges the same.
+//! The upgrade request and the app's response against a small reference written from RFC 6455 §4 and RFC 8441 §5, and
+//! against tungstenite's handshake as far as it checks the same.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
-use pulsegate::upgrade::{Offer, wanted};
+use pulsegate::upgrade::{Offer, is_websocket_request};
 use pulsegate::ws::Coding;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 /// The fields of one head, in order.
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
-/// Reads `data`: lines of a request, an empty line, and lines of an answer, in which `$ACCEPT` stands for the right
-/// answer to the key. A word `body` behind the version gives the request a body.
+/// Reads `data`: lines of a request, an empty line, and lines of a response, in which `$ACCEPT` stands for the correct
+/// response to the key. A word `body` after the version gives the request a body.
 pub fn run(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first: Vec<&[u8]> = lines.next().unwrap_or_default().split(|byte| *byte == b' ').collect();
@@ -38,15 +38,15 @@ pub fn run(data: &[u8]) {
     let expected = judge(&with_body, &fields, protocol, body);
     let bare = Request::from_parts(parts, ());
     if version == Version::HTTP_10 {
-        // Such a request is served as any other (RFC 9110 §7.8).
-        return assert!(!wanted(&with_body), "{with_body:?}");
+        // Such a request is served as an ordinary one (RFC 9110 §7.8).
+        return assert!(!is_websocket_request(&with_body), "{with_body:?}");
     }
     let offer = match Offer::read(&with_body) {
         Ok(offer) => offer,
         Err(refusal) => return assert_eq!(Err(refusal.status().as_u16()), expected, "{with_body:?}"),
     };
     assert_eq!(expected, Ok(()), "taken: {with_body:?}");
-    assert!(wanted(&with_body), "{with_body:?}");
+    assert!(is_websocket_request(&with_body), "{with_body:?}");
     let key = offer.key().to_str().expect("a key is ASCII").to_owned();
     if version == Version::HTTP_11 {
         assert_eq!(only(&fields, "sec-websocket-key").as_deref(), Some(key.as_bytes()));
@@ -67,7 +67,7 @@ fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::from_bytes(&line[..colon]).ok()?, value))
 }
 
-/// All values of the field `name` that are text.
+/// Returns all values of the field `name` that are text.
 fn values<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |(other, _)| other.as_str() == name).map(|(_, value)| value.as_bytes())
 }
@@ -77,7 +77,7 @@ fn only(fields: &Fields, name: &str) -> Option<Vec<u8>> {
     if let [one] = all[..] { Some(one.to_vec()) } else { None }
 }
 
-/// The elements of a list, over all lines of the field (RFC 9110 §5.6.1).
+/// Returns the elements of a list, over all lines of the field (RFC 9110 §5.6.1).
 fn list(fields: &Fields, name: &str) -> Vec<String> {
     let mut elements = Vec::new();
     for value in values(fields, name) {
@@ -94,13 +94,13 @@ fn lists(fields: &Fields, name: &str, word: &str) -> bool {
     list(fields, name).iter().any(|element| element.to_ascii_lowercase() == word)
 }
 
-/// Whether the request is a handshake; the status with which it is refused otherwise.
+/// Checks that the request is a handshake; returns the status of its refusal otherwise.
 fn judge(request: &Request<Full<Bytes>>, fields: &Fields, protocol: Option<&str>, body: bool) -> Result<(), u16> {
     let bad = |is_bad: bool| if is_bad { Err(400) } else { Ok(()) };
     let version_13 = only(fields, "sec-websocket-version").as_deref() == Some(b"13");
     if request.version() == Version::HTTP_2 {
         bad(request.method() != Method::CONNECT || protocol != Some("websocket") || !body)?;
-        // The only one there is over HTTP/2: some clients leave it out.
+        // 13 is the only version over HTTP/2: some clients leave it out.
         let is_implied = values(fields, "sec-websocket-version").next().is_none();
         return if version_13 || is_implied { Ok(()) } else { Err(426) };
     }
@@ -112,18 +112,19 @@ fn judge(request: &Request<Full<Bytes>>, fields: &Fields, protocol: Option<&str>
     bad(!only(fields, "sec-websocket-key").is_some_and(|key| sixteen_bytes(&key)))
 }
 
-/// Whether `text` is base64 of 16 bytes: 22 digits and two fillers.
+/// Returns true if `text` is base64 of 16 bytes: 22 digits and two fillers.
 fn sixteen_bytes(text: &[u8]) -> bool {
     text.len() == 24
         && text.ends_with(b"==")
         && text[..22].iter().all(|digit| matches!(digit, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'+' | b'/'))
 }
 
-/// tungstenite takes no list of protocols in `Upgrade`; where there is none it must take the request, too.
+/// Compares with tungstenite, which accepts no list of protocols in `Upgrade`; without a list it must accept the
+/// request, too.
 fn with_tungstenite(request: &Request<()>, fields: &Fields, key: &str) {
     let plain = only(fields, "upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
     let single = only(fields, "connection").is_some_and(|value| value.iter().all(|byte| *byte != b'\t'));
-    // RFC 4648 §3.5 leaves it to a decoder whether bits behind the last byte must be zero; tungstenite's insists.
+    // RFC 4648 §3.5 lets a decoder decide whether bits after the last byte must be zero; tungstenite's requires it.
     let canonical = matches!(key.as_bytes()[21], b'A' | b'Q' | b'g' | b'w');
     if plain && single && canonical {
         let response = create_response(request).unwrap_or_else(|error| panic!("tungstenite: {error}: {request:?}"));
@@ -151,8 +152,8 @@ fn answered<'a>(offer: &Offer, offered: &Fields, lines: impl Iterator<Item = &'a
     }
 }
 
-/// The subprotocol that the answer chose, whether it is one of those offered, and the coding; `None` where every client
-/// must fail the connection (§4.1). That for a subprotocol which was not offered is left to the client.
+/// Returns the subprotocol that the response chose, whether it is one of those offered, and the coding; `None` if every
+/// client must fail the connection (§4.1). The client itself must fail it for a subprotocol that was not offered.
 fn agreed(answer: &Fields, offered: &Fields, accept: &str) -> Option<(Option<String>, bool, Coding)> {
     let switches = lists(answer, "upgrade", "websocket") && lists(answer, "connection", "upgrade");
     if !switches || only(answer, "sec-websocket-accept").as_deref() != Some(accept.as_bytes()) {

@@ -1,4 +1,4 @@
-// A channel that echoes, as Action Cable has it: a welcome, pings that nobody answers, a subscription that is confirmed.
+// An echo channel of Action Cable: a welcome, pings that get no answer, a subscription that is confirmed.
 import { report, serve } from '../serve.js';
 
 const INTERVAL_MS = 500;

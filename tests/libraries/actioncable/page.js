@@ -1,16 +1,16 @@
-// A page that is subscribed to a channel.
+// A page with a subscription to a channel.
 import { adapters, createConsumer } from '@rails/actioncable';
 
 import { report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
 
-// The library watches whether its page is shown.
+// The library observes the visibility of its page.
 const shown = new EventTarget();
 globalThis.addEventListener = shown.addEventListener.bind(shown);
 globalThis.removeEventListener = shown.removeEventListener.bind(shown);
 globalThis.document = { visibilityState: 'visible' };
 
-// It keeps the app's pings to itself.
+// The library does not expose the app's pings.
 adapters.WebSocket = class extends WebSocket {
   constructor(...how) {
     super(...how);

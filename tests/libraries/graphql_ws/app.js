@@ -15,7 +15,8 @@ useServer(
     schema,
     roots: { query: rootValue },
     onConnect: () => report('open', {}),
-    // It asks nobody, so nobody answers, unless the proxy lets an answer through that is the proxy's own.
+    // The app sends no Ping message of the protocol, so that a Pong arrives only if the proxy lets an answer to its own
+    // Ping through.
     onPong: () => report('message', { data: 'pong' }),
     onPing: () => report('beat', {}),
     onClose: (_context, code, reason) => report('close', { code, reason }),

@@ -1,4 +1,4 @@
-// A page with graphql-ws that holds its connection at all times and pings by itself.
+// A page with graphql-ws that keeps its connection open at all times and sends pings of its own.
 import { createClient } from 'graphql-ws';
 
 import { report, takeOrders, url } from '../page.js';

@@ -1,5 +1,5 @@
-// A Jupyter server, as much of one as an echo needs: one kernel that prints what it is given, and one terminal. It pings
-// its clients, as Tornado does. Plain requests ask for the kernel's state.
+// A Jupyter server with the subset that an echo needs: one kernel that prints its input, and one terminal. It pings its
+// clients, as Tornado does. Plain requests query the kernel's state.
 import { deserialize, serialize } from '@jupyterlab/services/lib/kernel/serialize.js';
 
 import { report, serve } from '../serve.js';

@@ -1,4 +1,4 @@
-// A page of JupyterLab, as far as its connections go: to a kernel or, with the flag --terminal, to a terminal.
+// The connections of a JupyterLab page: to a kernel or, with the flag --terminal, to a terminal.
 import { createRequire } from 'node:module';
 
 import { flags, report, takeOrders, url } from '../page.js';
@@ -8,11 +8,11 @@ const require = createRequire(import.meta.url);
 const { KernelConnection, ServerConnection } = require('@jupyterlab/services');
 const { TerminalConnection } = require('@jupyterlab/services/lib/terminal/default.js');
 
-// What the library logs is no event.
+// Log output of the library is not an event.
 for (const level of ['debug', 'log', 'warn']) console[level] = () => {};
 console.error = () => {};
 
-// The library does not tell how a connection ended.
+// The library does not report how a connection ended.
 class Watched extends WebSocket {
   constructor(...how) {
     super(...how);

@@ -1,4 +1,4 @@
-// A broker, aedes, whose own keep-alive is switched off: that is the proxy's business.
+// A broker, aedes, with its own keep-alive switched off: the proxy takes its place.
 import { Aedes } from 'aedes';
 import { createWebSocketStream } from 'ws';
 

@@ -1,6 +1,6 @@
 // A page that subscribes to a topic and publishes on it. With the flag --node it is a server's client: the library's
-// stream for Node, which sends each field of a packet as a message, and has no thread beside it. With --version5 it
-// names a keep-alive that its broker overrules, with --silent none.
+// stream for Node, which sends each field of a packet as a message, and has no separate network thread. With --version5
+// it announces a keep-alive that its broker overrides, with --silent none.
 import '../browser.js';
 import { flags, report, takeOrders, url } from '../page.js';
 

@@ -1,4 +1,5 @@
-// A broker of MQTT 5, as much of one as an echo needs, which overrules the keep-alive of its clients. aedes speaks 3.1.1.
+// A broker of MQTT 5 with the subset that an echo needs. It overrides the keep-alive of its clients. aedes supports
+// 3.1.1.
 import { parser, writeToStream } from 'mqtt-packet';
 import { createWebSocketStream } from 'ws';
 

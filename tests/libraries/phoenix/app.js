@@ -1,4 +1,4 @@
-// A channel that echoes, in the serializer of version 2: [join_ref, ref, topic, event, payload].
+// An echo channel, in the serializer of version 2: [join_ref, ref, topic, event, payload].
 import { report, serve } from '../serve.js';
 
 serve((socket) => {

@@ -1,4 +1,4 @@
-// A page that joins a channel, and joins it again whenever the socket is back.
+// A page that joins a channel, and rejoins it after each reconnection of the socket.
 import { Socket } from 'phoenix';
 
 import { report, takeOrders, url } from '../page.js';
@@ -10,7 +10,7 @@ socket.onMessage(({ topic, event }) => topic === 'phoenix' && event === 'phx_rep
 socket.connect();
 
 const channel = socket.channel('room:echo');
-// It is called for every join, not for the first alone.
+// Called for every join, not only for the first.
 channel.join().receive('ok', () => report('open', {}));
 
 takeOrders({

@@ -1,4 +1,4 @@
-// A server of the Pusher protocol, version 7, that gives every client event back to its sender.
+// A server of the Pusher protocol, version 7, that returns every client event to its sender.
 import { report, serve } from '../serve.js';
 
 const ACTIVITY_TIMEOUT_S = 2;

@@ -1,5 +1,5 @@
-// A page that listens to a channel and sends client events to it. With the flag --node it is a server's client: the
-// library's build for Node, which has its own WebSocket and no thread beside it; else the build for web workers.
+// A page that subscribes to a channel and sends client events to it. With the flag --node it is a server's client: the
+// library's build for Node, with its own WebSocket and no separate network thread; else the build for web workers.
 import { createRequire } from 'node:module';
 
 import '../browser.js';
@@ -18,7 +18,7 @@ const pusher = new Pusher(pathname.split('/').pop(), {
   enabledTransports: ['ws', 'wss'],
 });
 pusher.connection.bind('message', ({ event }) => event === 'pusher:pong' && report('beat', {}));
-// A close is a change of state; some codes are an error too, and come before it.
+// A close is a change of state; some codes are reported as an error, too, before it.
 let code = null;
 pusher.connection.bind('error', ({ data, error }) => (code = (data ?? error?.data)?.code ?? null));
 pusher.connection.bind('state_change', ({ previous, current: state }) => {

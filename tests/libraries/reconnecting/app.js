@@ -1,4 +1,4 @@
-// An echo that pings its clients, and a page for a browser with one of the libraries in it.
+// An echo that pings its clients, and a browser page with one of the libraries.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 

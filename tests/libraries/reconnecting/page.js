@@ -1,4 +1,4 @@
-// A page that answers "ping" with "pong", and leaves it to a library to open its WebSocket again.
+// A page that answers "ping" with "pong", and uses a library to reopen its WebSocket.
 //
 //   node reconnecting/page.js URL --LIBRARY
 import '../browser.js';
@@ -8,7 +8,7 @@ import PartySocket from 'partysocket/ws';
 import ReconnectingWebSocket from 'reconnecting-websocket';
 import sockette from 'sockette';
 
-// Each with its defaults, but for the time before it tries again.
+// Each with its defaults, except for the delay before it reconnects.
 const DELAYS = { minReconnectionDelay: 500, maxReconnectionDelay: 1_000 };
 const handlers = {
   onopen: () => report('open', {}),

@@ -1,5 +1,4 @@
-// A hub that echoes, in the hub protocol that the handshake names, JSON or MessagePack; pings both ways that nobody
-// answers.
+// An echo hub, in the hub protocol that the handshake selects, JSON or MessagePack; it sends pings and answers none.
 import { NullLogger } from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
 

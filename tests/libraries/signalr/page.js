@@ -1,6 +1,6 @@
 // A page that calls a hub, and reconnects by the library's own policy.
 //
-//   --message-pack  its records are in MessagePack; without it, in JSON
+//   --message-pack  records in MessagePack; without it, in JSON
 import { HttpTransportType, HubConnectionBuilder, JsonHubProtocol, LogLevel } from '@microsoft/signalr';
 import { MessagePackHubProtocol } from '@microsoft/signalr-protocol-msgpack';
 
@@ -15,7 +15,7 @@ const hub = new HubConnectionBuilder()
   .configureLogging(LogLevel.None)
   .build();
 
-// It tells apart the end that it means to mend and the end that it leaves.
+// The library distinguishes an end after which it reconnects from a final one.
 hub.onreconnecting((error) => report('close', { message: error?.message }));
 hub.onreconnected(() => report('open', {}));
 hub.onclose((error) => report('close', { message: error?.message, final: true }));

@@ -1,4 +1,4 @@
-// A Socket.IO server that pings more often than its default and is as patient as that; and a page that uses it.
+// A Socket.IO server that pings more often than its default, with the default's timeout; and a page that uses it.
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 

@@ -1,4 +1,4 @@
-// A broker that gives every message back to its sender; heart-beats as the client and it agree on them.
+// A broker that returns every message to its sender, with heart-beats as agreed with the client.
 import { report, serve } from '../serve.js';
 import { EOL, frame, frames } from './frame.js';
 

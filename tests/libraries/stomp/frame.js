@@ -1,8 +1,8 @@
-// Frames of STOMP 1.2, as far as an echo needs them: no escaped headers, and a body without NUL.
+// Frames of STOMP 1.2 with the subset that an echo needs: no escaped headers, and a body without NUL.
 
 export const EOL = '\n';
 
-// The frames of one message, the lone EOLs between them as `undefined`.
+// Returns the frames of one message, and `undefined` for each lone EOL between them.
 export function* frames(message) {
   let rest = message;
   while (rest !== '') {

@@ -1,4 +1,4 @@
-// A page that listens to a queue and sends to it.
+// A page that subscribes to a queue and sends to it.
 import '../browser.js';
 import { report, takeOrders, url } from '../page.js';
 
@@ -6,7 +6,7 @@ import { Client } from '@stomp/stompjs';
 
 const client = new Client({
   brokerURL: url,
-  // Longer than the app's interval, so that the longer of the two must be agreed on.
+  // Longer than the app's interval, so that the longer of the two is the one to agree on.
   heartbeatOutgoing: 600,
   heartbeatIncoming: 3_000,
   reconnectDelay: 500,

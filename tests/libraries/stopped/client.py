@@ -1,8 +1,8 @@
-"""A client with the package websockets that connects again whenever its connection has ended.
+"""A client with the package websockets that reconnects whenever its connection has ended.
 
     python client.py URL CA
 
-It reports what happens as JSON lines, as the pages of the libraries do, and sends one message on each connection.
+It reports events as JSON lines, as the pages of the libraries do, and sends one message on each connection.
 """
 
 import asyncio

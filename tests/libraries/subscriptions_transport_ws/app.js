@@ -1,4 +1,4 @@
-// A GraphQL server with subscriptions-transport-ws, which sends a keep-alive message that nobody answers.
+// A GraphQL server with subscriptions-transport-ws, which sends a keep-alive message that gets no answer.
 import { createServer } from 'node:http';
 
 import { execute, subscribe } from 'graphql';
@@ -16,7 +16,7 @@ SubscriptionServer.create(
     subscribe,
     keepAlive: 400,
     onConnect: () => report('open', {}),
-    // The library hands over the socket and says nothing of its end.
+    // The library passes the socket and does not report its end.
     onDisconnect: ({ _closeCode: code, _closeMessage: reason }) => report('close', { code, reason: String(reason) }),
   },
   { server },

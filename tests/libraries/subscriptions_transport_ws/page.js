@@ -5,7 +5,7 @@ import { report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
 import { query } from '../graphql_ws/schema.js';
 
-// The library keeps the server's heartbeat to itself.
+// The library does not expose the server's heartbeat.
 class Watched extends WebSocket {
   dispatchEvent(event) {
     if (event.type === 'message' && JSON.parse(event.data).type === 'ka') report('beat', {});
@@ -13,7 +13,7 @@ class Watched extends WebSocket {
   }
 }
 
-// By default it gives a connection one second, which a busy machine may take to start the other end.
+// The default connection timeout is one second, which a busy machine may exceed to start the other end.
 const client = new transport.SubscriptionClient(url, { reconnect: true, minTimeout: 10_000 }, Watched);
 client.onConnected(() => report('open', {}));
 client.onReconnected(() => report('open', {}));

@@ -1,5 +1,5 @@
-// An echo with the heartbeat of ws's own documentation: a WebSocket ping on a timer, and whoever has not answered the
-// last one when the next is due is terminated.
+// An echo with the heartbeat of ws's own documentation: a WebSocket ping on a timer. A client that has not answered the
+// last ping when the next is due is terminated.
 import { createServer } from 'node:http';
 
 import { WebSocketServer } from 'ws';

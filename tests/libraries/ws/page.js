@@ -1,6 +1,6 @@
-// A page that answers "ping" with "pong", and does nothing about a connection that has ended.
+// A page that answers "ping" with "pong", and does not reconnect.
 //
-//   --beats  it asks "ping" by itself, and expects to be answered
+//   --beats  it sends "ping" by itself, and expects an answer
 import { flags, report, takeOrders, url } from '../page.js';
 import { WebSocket } from '../websocket.js';
 

@@ -1,4 +1,4 @@
-//! The certificate that all proxies present: ECDSA P-256, signed by an authority made for the occasion.
+//! The certificate that all proxies present: ECDSA P-256, signed by an authority that is generated for each run.
 
 use std::fs;
 use std::io;
@@ -42,18 +42,18 @@ pub fn write(directory: &Path) -> Result<(), CertError> {
     Ok(())
 }
 
-/// Why there is no certificate.
+/// An error in generating the certificate.
 #[derive(Debug, Error)]
 pub enum CertError {
-    /// Making it.
+    /// A failure to generate it.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
-    /// Writing it.
+    /// A failure to write it.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }

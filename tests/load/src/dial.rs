@@ -1,7 +1,8 @@
-//! From a URL to an open session or a client of plain requests: TCP, TLS and the upgrade, each under a deadline.
+//! The dialer: from a URL to an open session or to a client of plain requests. TCP, TLS and the upgrade have a deadline
+//! each.
 //!
-//! The client fixes what is negotiated, so that every proxy pays for the same cryptography: TLS 1.3,
-//! `TLS_AES_128_GCM_SHA256`, X25519, never a resumption.
+//! The client fixes the parameters of TLS, so that every proxy pays for the same cryptography: TLS 1.3,
+//! `TLS_AES_128_GCM_SHA256`, X25519, no resumption.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,12 +39,12 @@ use crate::wire::{Pace, Paced, Tunnel, Wire};
 /// A session through a proxy.
 pub type ProxiedSession = Session<Wire>;
 
-/// The version of HTTP that a dialer insists on.
+/// The version of HTTP that a dialer requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Http {
-    /// HTTP/1.1: a connection for each session.
+    /// HTTP/1.1: one connection for each session.
     One,
-    /// HTTP/2: connections that are shared.
+    /// HTTP/2: shared connections.
     Two {
         /// Sessions on one connection.
         streams: usize,
@@ -68,7 +69,7 @@ pub struct Url {
     path: String,
 }
 
-/// How a URL may begin: either is only another way to say TLS.
+/// The accepted prefixes of a URL. Both stand for TLS.
 const SCHEMES: [&str; 2] = ["wss://", "https://"];
 
 impl FromStr for Url {
@@ -89,7 +90,7 @@ impl FromStr for Url {
 }
 
 impl Url {
-    /// Host and port.
+    /// Returns host and port.
     fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
@@ -102,7 +103,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// Why a text is no URL to dial.
+/// An error in parsing a URL.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum UrlError {
     /// Only TLS is measured.
@@ -116,7 +117,7 @@ pub enum UrlError {
     Host,
 }
 
-/// Opens sessions to one address.
+/// A dialer of sessions to one address.
 #[derive(Debug)]
 pub struct Dialer {
     url: Url,
@@ -132,8 +133,8 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// A dialer that trusts the certificates in `authority` and leaves from `sources` loopback addresses in turn.
-    /// Every step of a dial may take `patience`. Messages and bodies are cut from `pattern`.
+    /// Returns a dialer that trusts the certificates in `authority` and connects from `sources` loopback addresses in
+    /// turn. Every step of a dial may take `patience`. Messages and bodies are slices of `pattern`.
     pub async fn new(
         url: Url,
         http: Http,
@@ -154,7 +155,7 @@ impl Dialer {
         Ok(Self { url, http, lines, address, name, tls, sources, patience, pattern, pace: None })
     }
 
-    /// The same dialer for sessions that read slowly. They share no connection with the others.
+    /// Returns a copy of the dialer for sessions that read slowly. They share no connection with the other sessions.
     #[must_use]
     pub fn paced(&self, pace: Pace) -> Self {
         Self {
@@ -173,7 +174,7 @@ impl Dialer {
         self.dial_path(index, &self.url.path, manners).await
     }
 
-    /// The same at another path than the URL's.
+    /// Opens the session number `index` at `path` instead of the URL's path.
     pub async fn dial_path(&self, index: usize, path: &str, manners: Manners) -> Result<ProxiedSession, DialError> {
         let (wire, early) = match self.http {
             Http::One => {
@@ -194,7 +195,7 @@ impl Dialer {
         Ok(Session::new(wire, early, Arc::clone(&self.pattern), manners)?)
     }
 
-    /// A client of plain requests, the number `index`.
+    /// Opens the client number `index` for plain requests.
     pub async fn client(&self, index: usize) -> Result<Client, DialError> {
         let connection = match self.http {
             Http::One => Connection::http1(self.secure(index).await?),
@@ -206,7 +207,7 @@ impl Dialer {
         Ok(Client::new(self.url.authority(), &self.url.path, Arc::clone(&self.pattern), connection))
     }
 
-    /// The shared connection number `number`, opened if nothing runs on it yet.
+    /// Returns the shared connection number `number`; opens it if it has no stream yet.
     async fn line(&self, number: usize, streams: usize) -> Result<(Shared, Line), DialError> {
         let shared = self.lines.place(number);
         let open = || async {
@@ -218,12 +219,12 @@ impl Dialer {
         Ok((shared, line))
     }
 
-    /// A TLS connection on which the version of HTTP is agreed.
+    /// Opens a TLS connection and checks the version of HTTP that ALPN agreed on.
     async fn secure(&self, index: usize) -> Result<TlsStream<TcpStream>, DialError> {
         let tcp = self.within("TCP connect", self.connect(index)).await?;
         let tls = TlsConnector::from(Arc::clone(&self.tls)).connect(self.name.clone(), tcp);
         let tls = self.within("TLS handshake", async { tls.await.map_err(DialError::Tls) }).await?;
-        // A server without ALPN speaks HTTP/1.1.
+        // A server without ALPN uses HTTP/1.1.
         match tls.get_ref().1.alpn_protocol() {
             None if self.http == Http::One => Ok(tls),
             Some(agreed) if agreed == self.http.alpn() => Ok(tls),
@@ -247,7 +248,7 @@ impl Dialer {
             }
             if self.sources > 1 && self.address.ip().is_loopback() {
                 let last = u8::try_from(index % usize::from(self.sources)).unwrap_or(0) + 1;
-                // A port in TIME_WAIT may be used again: its last connection went to another port.
+                // A port in TIME_WAIT can be used again: its last connection had another destination port.
                 socket.set_reuseaddr(true)?;
                 socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0))?;
             }
@@ -281,7 +282,7 @@ impl Dialer {
         Ok((tls, early))
     }
 
-    /// RFC 8441 §5: no key and no accept, and 200 where HTTP/1.1 says 101.
+    /// Opens a tunnel (RFC 8441 §5): no key and no accept, and 200 in place of the 101 of HTTP/1.1.
     async fn tunnel(&self, shared: Shared, line: &Line, path: &str) -> Result<Tunnel, DialError> {
         if !line.takes_websockets() {
             return Err(DialError::NoWebSockets);
@@ -320,7 +321,7 @@ fn client_config(authority: &Path, http: Http) -> Result<ClientConfig, DialError
     Ok(config)
 }
 
-/// Why there is no session.
+/// An error in opening a session or a client.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// The host has no address.
@@ -328,7 +329,7 @@ pub enum DialError {
     Resolve {
         /// The host.
         host: String,
-        /// What the resolver says.
+        /// The resolver's error.
         source: io::Error,
     },
     /// The host has no IPv4 address.
@@ -337,7 +338,7 @@ pub enum DialError {
         /// The host.
         host: String,
     },
-    /// The host is no name that a certificate could carry.
+    /// The host is not a name that a certificate can carry.
     #[error("the host is no name for a certificate")]
     Name(#[from] InvalidDnsNameError),
     /// The file of trusted certificates.
@@ -345,49 +346,49 @@ pub enum DialError {
     Authority {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         source: pem::Error,
     },
-    /// A trusted certificate or the TLS settings.
+    /// A trusted certificate is invalid, or the TLS settings are.
     #[error("cannot set up the TLS client")]
     Setup(#[from] rustls::Error),
-    /// TCP.
+    /// A failure of TCP.
     #[error("cannot connect to {address}{}", advice(source))]
     Connect {
-        /// Where to.
+        /// The destination.
         address: SocketAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// TLS.
+    /// A failure of TLS.
     #[error(
         "the TLS handshake failed (TLS 1.3, TLS_AES_128_GCM_SHA256, X25519 and one version of HTTP are offered, nothing else)"
     )]
     Tls(#[source] io::Error),
-    /// The proxy does not speak the version of HTTP that is to be measured.
+    /// The proxy does not support the version of HTTP that is to be measured.
     #[error("the proxy has not agreed on {wanted} by ALPN")]
     Alpn {
-        /// The protocol offered, the only one.
+        /// The only protocol that was offered.
         wanted: Cow<'static, str>,
     },
-    /// HTTP/2 below a session.
+    /// A failure of the HTTP/2 connection under a session.
     #[error("the HTTP/2 connection failed")]
     Http2(#[from] h2::Error),
-    /// Fewer streams than asked for.
+    /// The proxy allows fewer streams than requested.
     #[error("the proxy allows {allowed} streams on a connection, not {wanted}: use fewer --streams")]
     Streams {
-        /// What the scenario wants.
+        /// The streams that the scenario requires.
         wanted: usize,
-        /// What the proxy's settings say.
+        /// The limit in the proxy's settings.
         allowed: usize,
     },
-    /// RFC 8441 §3.
+    /// Extended CONNECT is not announced (RFC 8441 §3).
     #[error("the proxy has not announced SETTINGS_ENABLE_CONNECT_PROTOCOL: it has no WebSockets over HTTP/2")]
     NoWebSockets,
-    /// The URL's path is none.
+    /// The URL's path is not valid in a request.
     #[error("the URL makes no request")]
     Request(#[from] http::Error),
-    /// The answer to the upgrade.
+    /// The upgrade got no valid response.
     #[error("the upgrade got no answer")]
     Head(#[from] HeadError),
     /// The upgrade was refused.
@@ -396,10 +397,10 @@ pub enum DialError {
         /// The status line.
         status: String,
     },
-    /// RFC 6455 §4.1.
+    /// `Sec-WebSocket-Accept` is wrong (RFC 6455 §4.1).
     #[error("the upgrade was answered with a wrong Sec-WebSocket-Accept")]
     Accept,
-    /// What came right after the answer is not a WebSocket.
+    /// The bytes after the response are not WebSocket frames.
     #[error("the session began badly")]
     Early(#[from] SessionError),
     /// A step took too long.
@@ -407,7 +408,7 @@ pub enum DialError {
     Deadline {
         /// The step.
         step: &'static str,
-        /// What it was allowed.
+        /// The time that it was allowed.
         patience: Duration,
     },
 }
@@ -416,7 +417,7 @@ fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ": is the proxy running?",
         io::ErrorKind::AddrNotAvailable => ": no port is left; use more --sources",
-        // EMFILE has no kind of its own.
+        // EMFILE has no `ErrorKind`.
         _ if error.raw_os_error() == Some(24) => ": too many open files; raise `ulimit -n`",
         _ => "",
     }
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_is_explained() {
+    fn an_invalid_url_is_explained() {
         assert_eq!("ws://localhost:1/".parse::<Url>(), Err(UrlError::Scheme));
         assert_eq!("wss://localhost/".parse::<Url>(), Err(UrlError::Port));
         assert_eq!("wss://localhost:65536/".parse::<Url>(), Err(UrlError::Port));

@@ -1,4 +1,4 @@
-//! Plain requests on a connection that is kept: `GET /body/LENGTH?from=PLACE`, every byte of the answer checked.
+//! Plain requests on a persistent connection: `GET /body/LENGTH?from=PLACE`. Every byte of the response is checked.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,46 +19,46 @@ const SCRATCH: usize = 64 * 1024;
 /// A client with one request under way at a time.
 #[derive(Debug)]
 pub struct Client {
-    /// `https://HOST:PORT`, and what stands before `/body`.
+    /// `https://HOST:PORT`, and the path before `/body`.
     authority: String,
     prefix: String,
     pattern: Arc<Pattern>,
     connection: Connection,
 }
 
-/// What a client's requests run on.
+/// The connection of a client's requests.
 #[derive(Debug)]
 pub enum Connection {
     /// A connection of its own.
     Http1 {
         /// The connection.
         stream: Box<TlsStream<TcpStream>>,
-        /// Where its answers are read.
+        /// The buffer for its responses.
         scratch: Vec<u8>,
     },
-    /// A connection shared with others.
+    /// A connection shared with other clients.
     Http2 {
         /// The connection.
         line: Line,
-        /// Keeps it known to those who come later.
+        /// Keeps the connection in the dialer's map for later clients.
         shared: Shared,
     },
 }
 
 impl Connection {
-    /// HTTP/1.1 on this stream.
+    /// Returns an HTTP/1.1 connection on this stream.
     pub fn http1(stream: TlsStream<TcpStream>) -> Self {
         Self::Http1 { stream: Box::new(stream), scratch: vec![0; SCRATCH] }
     }
 }
 
 impl Client {
-    /// A client of `authority` (`HOST:PORT`), whose bodies are below the path `prefix`.
+    /// Returns a client of `authority` (`HOST:PORT`), whose bodies are below the path `prefix`.
     pub fn new(authority: String, prefix: &str, pattern: Arc<Pattern>, connection: Connection) -> Self {
         Self { authority, prefix: prefix.trim_end_matches('/').into(), pattern, connection }
     }
 
-    /// Fetches the body that lies where the message number `sequence` of session `index` would.
+    /// Fetches the body at the place of the message number `sequence` of session `index`.
     pub async fn fetch(&mut self, index: usize, sequence: u64, length: usize) -> Result<(), FetchError> {
         let place = self.pattern.place(index, sequence, length);
         let path = format!("{}/body/{length}?from={}", self.prefix, place.start);
@@ -115,7 +115,7 @@ async fn http2(line: &Line, uri: String, mut body: Body<'_>) -> Result<(), Fetch
     body.end()
 }
 
-/// What must still come.
+/// The part of a body that is still expected.
 struct Body<'a> {
     pattern: &'a Pattern,
     place: Range<usize>,
@@ -142,48 +142,48 @@ impl Body<'_> {
     }
 }
 
-/// Why a request was in vain.
+/// An error in a request.
 #[derive(Debug, Error)]
 pub enum FetchError {
-    /// HTTP/1.1: the connection, or the answer's head.
+    /// HTTP/1.1: the connection or the response head failed.
     #[error("the request got no answer")]
     Head(#[from] HeadError),
-    /// HTTP/2: the connection or the stream.
+    /// HTTP/2: the connection or the stream failed.
     #[error("the request's HTTP/2 stream failed")]
     Stream(#[from] h2::Error),
-    /// The request cannot be made of this URL.
+    /// The URL is not valid in a request.
     #[error("the URL makes no request")]
     Request(#[from] http::Error),
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("the URL makes no request")]
     Uri(#[from] http::uri::InvalidUri),
-    /// Another answer than 200.
+    /// The status is not 200.
     #[error("the request was refused: {status}")]
     Status {
         /// The status line.
         status: String,
     },
-    /// The upstream always announces a length, and a proxy has no reason to drop it.
+    /// The length is missing or wrong. The upstream always announces one, and a proxy has no reason to remove it.
     #[error("expected a Content-Length of {expected}, not {announced:?}")]
     Length {
-        /// What the answer said.
+        /// The length in the response.
         announced: Option<usize>,
-        /// What was asked for.
+        /// The length that was requested.
         expected: usize,
     },
-    /// The body is not what was asked for.
+    /// The body differs from the requested bytes.
     #[error("a body differs from what was asked for")]
     Differs,
     /// The body is too short.
     #[error("a body ended {missing} bytes too early")]
     Short {
-        /// Bytes that did not come.
+        /// Missing bytes.
         missing: usize,
     },
     /// The body is too long.
     #[error("a body is {surplus} bytes too long")]
     Long {
-        /// Bytes too many.
+        /// Surplus bytes.
         surplus: usize,
     },
 }
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_come_in_pieces() {
+    fn a_body_may_arrive_in_pieces() {
         let pattern = Pattern::new(10);
         let (mut body, bytes) = (body(&pattern), pattern.bytes(5..15));
         body.take(&bytes[..3]).expect("the beginning is right");

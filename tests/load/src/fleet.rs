@@ -1,7 +1,7 @@
-//! Many sessions, or clients of plain requests, under common orders.
+//! Many sessions, or clients of plain requests, that obey the same orders.
 //!
-//! Every one of them has a task of its own. It dials when its turn comes, reports, and then does what the scenario says,
-//! driven all the while: a session that waits for an order still answers pings.
+//! Each has a task of its own. It dials when a permit is free, reports, and then runs the scenario's work. The session
+//! is driven all the time: one that waits for an order still answers pings.
 
 use std::future::Future;
 use std::ops::Range;
@@ -17,19 +17,19 @@ use crate::dial::{DialError, Dialer, ProxiedSession};
 use crate::fetch::Client;
 use crate::session::{Manners, SessionError, Turn};
 
-/// One session of a fleet, as its task sees it. `O` is the scenario's type of orders.
+/// One session of a fleet, as its task holds it. `O` is the scenario's type of orders.
 #[derive(Debug)]
 pub struct Member<O, S = ProxiedSession> {
     /// The session's number.
     pub index: usize,
-    /// The session, open.
+    /// The open session.
     pub session: S,
     orders: watch::Receiver<O>,
     reports: Arc<watch::Sender<usize>>,
 }
 
 impl<O> Member<O> {
-    /// Drives the session until `wanted` finds what it wants in the order of the day.
+    /// Drives the session until `wanted` returns a value for the current order.
     pub async fn hold<T>(&mut self, wanted: impl Fn(&O) -> Option<T>) -> Result<T, SessionError> {
         loop {
             if let Some(found) = wanted(&self.orders.borrow_and_update()) {
@@ -37,7 +37,7 @@ impl<O> Member<O> {
             }
             tokio::select! {
                 changed = self.orders.changed() => if changed.is_err() {
-                    // Nobody is left to give orders: the scenario has failed elsewhere.
+                    // No task is left to give orders: the scenario has failed elsewhere.
                     std::future::pending::<()>().await;
                 },
                 turn = self.session.turn() => if turn? == Turn::Ended {
@@ -49,14 +49,15 @@ impl<O> Member<O> {
 }
 
 impl<O> Member<O, Client> {
-    /// Waits until `wanted` finds what it wants in the order of the day: nothing comes to a client unasked.
+    /// Waits until `wanted` returns a value for the current order. A client receives nothing without a request, so that
+    /// it need not be driven meanwhile.
     pub async fn wait<T>(&mut self, wanted: impl Fn(&O) -> Option<T>) -> T {
         loop {
             if let Some(found) = wanted(&self.orders.borrow_and_update()) {
                 return found;
             }
             if self.orders.changed().await.is_err() {
-                // Nobody is left to give orders: the scenario has failed elsewhere.
+                // No task is left to give orders: the scenario has failed elsewhere.
                 std::future::pending::<()>().await;
             }
         }
@@ -64,18 +65,18 @@ impl<O> Member<O, Client> {
 }
 
 impl<O, S> Member<O, S> {
-    /// Tells the fleet that another step is done. Opening was the first.
+    /// Reports to the fleet that another step is done. Opening was the first.
     pub fn report(&self) {
         self.reports.send_modify(|count| *count += 1);
     }
 }
 
-/// How sessions are opened.
+/// The settings for opening sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// How many may be under way at once.
+    /// Sessions that may be opening at once.
     pub at_once: usize,
-    /// What the sessions do about pings.
+    /// The reaction of the sessions to pings.
     pub manners: Manners,
 }
 
@@ -94,7 +95,7 @@ where
     O: Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Opens the sessions `numbers` and has each do `work`, which finds the order `first` to begin with.
+    /// Opens the sessions `numbers` and runs `work` on each. The order at the beginning is `first`.
     pub fn launch<F, W>(dialer: &Arc<Dialer>, numbers: Range<usize>, opening: Opening, first: O, work: F) -> Self
     where
         F: Fn(Member<O>) -> W + Clone + Send + 'static,
@@ -108,7 +109,7 @@ where
         Self::of(open, numbers, opening.at_once, first, work)
     }
 
-    /// The same with clients of plain requests, of which `at_once` may be connecting.
+    /// Opens clients of plain requests in the same way, `at_once` of them at a time.
     pub fn of_clients<F, W>(dialer: &Arc<Dialer>, count: usize, at_once: usize, first: O, work: F) -> Self
     where
         F: Fn(Member<O, Client>) -> W + Clone + Send + 'static,
@@ -154,7 +155,7 @@ where
         Self { size, orders, reports, tasks, results: Vec::new() }
     }
 
-    /// Waits until `count` reports have come in; fails with the first session that does.
+    /// Waits until `count` reports have arrived. Fails as soon as one session fails.
     pub async fn reported(&mut self, count: usize, patience: Duration) -> Result<()> {
         let wait = async {
             loop {
@@ -165,7 +166,7 @@ where
                     biased;
                     Some(result) = self.tasks.join_next() => self.results.push(flatten(result)?),
                     changed = self.reports.changed() => if changed.is_err() {
-                        // Nobody is left to report; how they ended says why.
+                        // No session is left to report; their results contain the cause.
                         while let Some(result) = self.tasks.join_next().await {
                             self.results.push(flatten(result)?);
                         }
@@ -180,7 +181,7 @@ where
         }
     }
 
-    /// Waits until all sessions are open. Each dial has its own deadline, so that this one may be generous.
+    /// Waits until all sessions are open. Each dial has a deadline of its own, so that this one can be generous.
     pub async fn opened(&mut self) -> Result<()> {
         let each = Duration::from_millis(100) * u32::try_from(self.size)?;
         self.reported(self.size, Duration::from_secs(60) + each).await.context("opening the sessions")
@@ -191,7 +192,7 @@ where
         self.orders.send_replace(order);
     }
 
-    /// Waits for the end of all sessions' work and returns what they bring, in no order.
+    /// Waits for the end of all sessions' work and returns its results in no particular order.
     pub async fn finish(mut self, patience: Duration) -> Result<Vec<T>> {
         let wait = async {
             while let Some(result) = self.tasks.join_next().await {

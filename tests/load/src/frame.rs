@@ -1,19 +1,19 @@
-//! WebSocket frames (RFC 6455 §5.2), without I/O: an encoder and a resumable decoder that never gathers a payload.
+//! WebSocket frames (RFC 6455 §5.2), without I/O: an encoder and a resumable decoder that never buffers a payload.
 //!
-//! Client and upstream share it. It accepts a payload in whatever pieces it arrives, so that a 64 KiB echo needs no
-//! buffer of 64 KiB anywhere.
+//! Client and upstream share it. It accepts a payload in pieces of any size, so that a 64 KiB echo needs no buffer of
+//! 64 KiB.
 
 use thiserror::Error;
 
 /// Bytes of the longest frame header: 2, 8 of extended length, 4 of masking key.
 const HEADER_MAX: usize = 14;
 
-/// The 7-bit length that announces 16 bits of length.
+/// The 7-bit length that announces a 16-bit length.
 const MEDIUM: u8 = 0x7E;
-/// The 7-bit length that announces 64 bits of length.
+/// The 7-bit length that announces a 64-bit length.
 const LONG: u8 = 0x7F;
 
-/// What a frame is for.
+/// The opcode of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// A further fragment of a message.
@@ -24,9 +24,9 @@ pub enum Opcode {
     Binary,
     /// The closing handshake.
     Close,
-    /// A heartbeat's question.
+    /// A ping.
     Ping,
-    /// A heartbeat's answer.
+    /// A pong.
     Pong,
 }
 
@@ -54,7 +54,7 @@ impl Opcode {
         }
     }
 
-    /// Close, Ping or Pong: at most 125 bytes and never fragmented.
+    /// Returns true for Close, Ping and Pong: at most 125 bytes and never fragmented.
     pub fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
@@ -63,9 +63,9 @@ impl Opcode {
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whether the message ends with this frame.
+    /// True if the message ends with this frame.
     pub fin: bool,
-    /// What the frame is for.
+    /// Returns the opcode.
     pub opcode: Opcode,
     /// The masking key; present on frames from a client.
     pub mask: Option<[u8; 4]>,
@@ -92,7 +92,7 @@ impl Header {
         }
     }
 
-    /// The header that `bytes` begin with and its size; [`None`] while bytes are missing.
+    /// Returns the header at the front of `bytes` and its size; [`None`] while bytes are missing.
     fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -139,7 +139,7 @@ pub fn encode_masked_fragment(fin: bool, opcode: Opcode, key: [u8; 4], payload: 
     apply_mask(&mut out[start..], key);
 }
 
-/// Masks or unmasks `bytes`, the first of which meets the first byte of `key` (RFC 6455 §5.3).
+/// Masks or unmasks `bytes`; the first one is combined with the first byte of `key` (RFC 6455 §5.3).
 pub fn apply_mask(bytes: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -154,23 +154,23 @@ pub fn apply_mask(bytes: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// What the decoder found next.
+/// A part of the stream, as the decoder returns it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// A frame begins.
+    /// The header of a frame.
     Header(Header),
-    /// A piece of its payload, unmasked in place. A frame without payload has one empty piece.
+    /// A piece of the frame's payload, unmasked in place. A frame without payload has one empty piece.
     Payload {
         /// The frame it belongs to.
         header: Header,
         /// The unmasked bytes.
         bytes: &'a mut [u8],
-        /// Whether the frame ends here.
+        /// True if the frame ends here.
         last: bool,
     },
 }
 
-/// Cuts a byte stream into [`Part`]s, however it is chunked.
+/// A decoder that splits a byte stream into [`Part`]s, whatever its chunks.
 #[derive(Debug, Default)]
 pub struct Decoder {
     state: State,
@@ -178,7 +178,7 @@ pub struct Decoder {
 
 #[derive(Debug)]
 enum State {
-    /// Inside a header, of which this much is known.
+    /// Inside a header, with `held` bytes of it so far.
     Head { bytes: [u8; HEADER_MAX], held: usize },
     /// Inside a payload.
     Payload { header: Header, remaining: u64 },
@@ -191,12 +191,12 @@ impl Default for State {
 }
 
 impl Decoder {
-    /// Whether the bytes so far end with a frame, or none have come.
+    /// Returns true if the bytes so far end with a frame, or if there are none.
     pub fn at_boundary(&self) -> bool {
         matches!(self.state, State::Head { held: 0, .. })
     }
 
-    /// Takes the next part off the front of `input`; [`None`] when more bytes are needed.
+    /// Removes the next part from the front of `input`; [`None`] when more bytes are needed.
     #[expect(clippy::mut_mut, reason = "a cursor over a buffer that is unmasked in place")]
     pub fn next<'a>(&mut self, input: &mut &'a mut [u8]) -> Result<Option<Part<'a>>, FrameError> {
         match &mut self.state {
@@ -222,7 +222,8 @@ impl Decoder {
                 let size = usize::try_from(*remaining).map_or(input.len(), |left| left.min(input.len()));
                 let bytes = take(input, size);
                 if let Some(mut key) = header.mask {
-                    // Where in the key the last piece ended: only the two lowest bits of the position count.
+                    // The offset in the key at which the last piece ended: only the two lowest bits of the position
+                    // count.
                     key.rotate_left(((header.length - *remaining) % 4) as usize);
                     apply_mask(bytes, key);
                 }
@@ -244,16 +245,16 @@ fn take<'a>(input: &mut &'a mut [u8], size: usize) -> &'a mut [u8] {
     front
 }
 
-/// What no frame may look like.
+/// A violation of the framing rules.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum FrameError {
-    /// No extension is ever negotiated here.
+    /// A reserved bit. No extension is ever negotiated here.
     #[error("a frame has a reserved bit set although no extension was negotiated")]
     Reserved,
-    /// RFC 6455 §5.2 leaves these opcodes undefined.
+    /// An undefined opcode (RFC 6455 §5.2).
     #[error("a frame has the undefined opcode {0:#x}")]
     Opcode(u8),
-    /// RFC 6455 §5.5.
+    /// An invalid control frame (RFC 6455 §5.5).
     #[error("a {0:?} frame is fragmented or longer than 125 bytes")]
     Control(Opcode),
 }
@@ -264,7 +265,7 @@ mod tests {
 
     const KEY: [u8; 4] = [0x11, 0x82, 0xF3, 0x04];
 
-    /// Everything a decoder says about `wire`, fed in chunks of `size`: headers with their gathered payloads.
+    /// Returns all parts of `wire`, decoded in chunks of `size`: headers with their whole payloads.
     fn decode(wire: &[u8], size: usize) -> Result<Vec<(Header, Vec<u8>)>, FrameError> {
         let mut decoder = Decoder::default();
         let mut frames = Vec::new();

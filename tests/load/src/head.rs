@@ -1,11 +1,11 @@
-//! The head of an HTTP/1.1 message: as much of HTTP as an upgrade or a fetch takes.
+//! The head of an HTTP/1.1 message: the subset of HTTP that an upgrade or a fetch needs.
 
 use std::io;
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Bytes a head may have.
+/// The maximum size of a head, in bytes.
 const LIMIT: usize = 16 * 1024;
 
 /// A start line and header fields.
@@ -15,19 +15,19 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads up to the empty line. Returned beside the head: the bytes that came after it.
+    /// Reads up to the empty line. Returns the head and the bytes received after it.
     pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(Self, Vec<u8>), HeadError> {
         Self::read_on(stream, Vec::with_capacity(1024)).await
     }
 
-    /// The same on a connection of several messages: `bytes` are what came after the last one.
+    /// Reads the next head on a connection with several messages; `bytes` were received after the last one.
     pub async fn read_on<S: AsyncRead + Unpin>(
         stream: &mut S,
         mut bytes: Vec<u8>,
     ) -> Result<(Self, Vec<u8>), HeadError> {
         let mut searched = 0;
         loop {
-            // The end may straddle two reads.
+            // The empty line may be split over two reads.
             let from = usize::saturating_sub(searched, 3);
             if let Some(at) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") {
                 let rest = bytes.split_off(from + at + 4);
@@ -44,22 +44,22 @@ impl Head {
         }
     }
 
-    /// All of it, up to and with the empty line.
+    /// Returns the whole head, including the empty line.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The request or status line.
+    /// Returns the request or status line.
     pub fn start_line(&self) -> &str {
         self.text.lines().next().unwrap_or_default()
     }
 
-    /// The status code of a response.
+    /// Returns the status code of a response.
     pub fn status(&self) -> Option<u16> {
         self.start_line().strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
     }
 
-    /// The value of a field, its name in any case.
+    /// Returns the value of a field. The name is case-insensitive.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.text
             .lines()
@@ -70,7 +70,7 @@ impl Head {
     }
 }
 
-/// Why no head was read.
+/// An error in reading a head.
 #[derive(Debug, Error)]
 pub enum HeadError {
     /// The connection failed.
@@ -79,13 +79,13 @@ pub enum HeadError {
     /// The connection ended early.
     #[error("the connection ended after {bytes} bytes of an HTTP head")]
     Cut {
-        /// How much had come.
+        /// Bytes received before.
         bytes: usize,
     },
-    /// Longer than any head of this benchmark.
+    /// The head is longer than any of this benchmark.
     #[error("an HTTP head is longer than {LIMIT} bytes")]
     TooLong,
-    /// Not text.
+    /// The head is not UTF-8.
     #[error("an HTTP head is not UTF-8")]
     Encoding,
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_follows_the_head_is_kept() {
+    async fn bytes_after_the_head_are_kept() {
         let (head, rest) = Head::read(&mut &b"HTTP/1.1 101 Switching\r\nUPGRADE:  websocket\r\n\r\n\x81\x00"[..])
             .await
             .expect("the head is whole");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn heads_may_come_together() {
+    async fn heads_may_arrive_together() {
         let mut stream = &b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r"[..];
         let (head, rest) = Head::read(&mut stream).await.expect("the first head is whole");
         assert_eq!(head.start_line(), "GET /1 HTTP/1.1");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_may_come_byte_by_byte() {
+    async fn a_head_may_arrive_byte_by_byte() {
         let (mut near, mut far) = tokio::io::duplex(1);
         let write = async {
             tokio::io::AsyncWriteExt::write_all(&mut far, b"GET / HTTP/1.1\r\n\r\n")
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_early_end_says_how_much_came() {
+    async fn an_early_end_reports_the_bytes_received() {
         let error = Head::read(&mut &b"HTTP/1.1 101"[..]).await.expect_err("the head is cut");
         assert_eq!(error.to_string(), "the connection ended after 12 bytes of an HTTP head");
     }

@@ -5,10 +5,10 @@
 //!     └── reads /proc of the proxy: CPU time and memory ──┘
 //! ```
 //!
-//! [`dial`] opens a session, [`session`] speaks WebSocket on it, [`fetch`] makes plain requests, and [`fleet`] runs
+//! [`dial`] opens a session, [`session`] implements WebSocket on it, [`fetch`] makes plain requests, and [`fleet`] runs
 //! thousands of either under common orders. A session runs on a [`wire`]: a connection of its own, or a stream of an
-//! HTTP/2 [`line`] that many share. Each file of [`scenario`] is one experiment that prints `name value` lines.
-//! [`report`] turns the lines of many runs into one table. [`upstream`] is the server that stands behind every proxy.
+//! HTTP/2 [`mod@line`] that many share. Each file of [`scenario`] is one experiment that prints `name value` lines.
+//! [`report`] turns the lines of many runs into one table. [`upstream`] is the server behind every proxy.
 
 pub mod cert;
 pub mod dial;

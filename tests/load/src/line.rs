@@ -1,6 +1,6 @@
-//! HTTP/2 connections that many requests and WebSockets share, as a browser's tabs share theirs.
+//! HTTP/2 connections that many requests and WebSockets share, as the tabs of a browser do.
 //!
-//! A connection lives as long as something on it does: it is opened by its first stream and closed after its last.
+//! A connection is opened by its first stream and closed after its last.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -15,13 +15,13 @@ use tokio_rustls::client::TlsStream;
 
 use crate::dial::DialError;
 
-/// What Chromium announces for a stream; no measurement should end at the client's window.
+/// The window that Chromium announces for a stream. No measurement should be limited by the client's window.
 pub const STREAM_WINDOW: u32 = 6 * 1024 * 1024;
-/// What Chromium announces for a connection.
+/// The window that Chromium announces for a connection.
 const CONNECTION_WINDOW: u32 = 15 * 1024 * 1024;
 
-/// Small DATA frames, in bytes of overhead, that may wait unread. The client is here to measure what a proxy does, not
-/// to defend itself.
+/// The limit of unread small DATA frames, in bytes of overhead. The client measures a proxy and needs no protection
+/// from it.
 const FRAME_BUDGET: usize = 64 * 1024 * 1024;
 
 /// One connection. Clones share it.
@@ -31,7 +31,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Exchanges the prefaces on a TLS stream that has agreed on `h2`, for `streams` streams at once, each with a
+    /// Exchanges the prefaces on a TLS stream that has agreed on `h2`, for `streams` concurrent streams, each with a
     /// receive window of `window` bytes.
     pub async fn open(tls: TlsStream<TcpStream>, streams: usize, window: u32) -> Result<Self, DialError> {
         let (requests, mut connection) = Builder::new()
@@ -42,11 +42,11 @@ impl Line {
             .handshake(tls)
             .await?;
         let pings = connection.ping_pong();
-        // Ends with the last stream, or with an error that every stream sees.
+        // Ends with the last stream, or with an error that every stream reports.
         tokio::spawn(async move {
             let _ = connection.await;
         });
-        // The settings precede everything else that a server says (RFC 9113 §3.4): after a pong they are known.
+        // The settings precede all other frames of a server (RFC 9113 §3.4): they are known after a pong.
         if let Some(mut pings) = pings {
             pings.ping(Ping::opaque()).await?;
         }
@@ -57,13 +57,13 @@ impl Line {
         Ok(Self { requests })
     }
 
-    /// Whether the server takes extended CONNECT (RFC 8441 §3).
+    /// Returns true if the server supports extended CONNECT (RFC 8441 §3).
     pub fn takes_websockets(&self) -> bool {
         self.requests.is_extended_connect_protocol_enabled()
     }
 
-    /// Sends a request and waits for its answer. The first half is for what the client has to say, unless it has
-    /// `finished`.
+    /// Sends a request and waits for its response. The first half of the result is for the client's data, unless
+    /// `finished` is set.
     pub async fn request(
         &self,
         request: Request<()>,
@@ -81,13 +81,13 @@ pub struct Lines {
     open: Mutex<HashMap<usize, Weak<OnceCell<Line>>>>,
 }
 
-/// A hold on a connection.
+/// A shared handle of a connection. The connection closes with the last handle.
 pub type Shared = Arc<OnceCell<Line>>;
 
 impl Lines {
-    /// The place of connection `number`, which may be empty: who finds it so opens the connection.
+    /// Returns the cell of connection `number`. The caller that finds it empty opens the connection.
     pub fn place(&self, number: usize) -> Shared {
-        // What a panic elsewhere leaves behind is still a map.
+        // The map is valid even after a panic in another task.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known = open.get(&number).and_then(Weak::upgrade);
         known.unwrap_or_else(|| {
@@ -103,14 +103,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_shared_while_it_is_held() {
+    fn a_connection_is_shared_while_it_is_held() {
         let lines = Lines::default();
         let (first, second, other) = (lines.place(1), lines.place(1), lines.place(2));
         assert!(Arc::ptr_eq(&first, &second));
         assert!(!Arc::ptr_eq(&first, &other));
         let held = Arc::downgrade(&first);
         drop((first, second));
-        assert!(held.upgrade().is_none(), "nobody holds it");
+        assert!(held.upgrade().is_none(), "no handle is left");
         assert_eq!(Arc::strong_count(&lines.place(1)), 1);
     }
 }

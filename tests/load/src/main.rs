@@ -33,7 +33,7 @@ enum Command {
     Soak(Box<soak::Soak>),
     /// Serve as the app behind the proxy, on plain TCP: a WebSocket echo, and bodies at /body/LENGTH
     EchoUpstream {
-        /// Where to listen; port 0 takes any. The address is printed.
+        /// The address to listen on; port 0 takes any. It is printed
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
@@ -41,7 +41,7 @@ enum Command {
     StandIn(stand_in::StandIn),
     /// Make a certificate authority and a certificate for localhost
     Cert {
-        /// Where ca.pem, cert.pem, key.pem and both.pem (certificate and key) are written
+        /// The directory for ca.pem, cert.pem, key.pem and both.pem (certificate and key)
         directory: PathBuf,
     },
     /// Print a TCP port that is free on 127.0.0.1

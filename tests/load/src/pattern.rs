@@ -1,38 +1,38 @@
-//! What messages and bodies say: reproducible noise in which every message differs from its predecessors, so that an
-//! echo that is stale, shifted or of another session is noticed.
+//! The content of messages and bodies: reproducible noise in which every message differs from its predecessors, so that
+//! an echo that is stale, shifted or from another session is detected.
 
 use std::ops::Range;
 
 use crate::frame::Opcode;
 
-/// Distinct places where a message may begin. A prime, so that sessions and sequences spread over all of them.
+/// Distinct start positions of messages. A prime, so that sessions and sequence numbers spread over all of them.
 const PLACES: usize = 1_048_573;
 
-/// What an application's message has around its noise.
+/// The JSON around the noise of an application's message.
 const JSON: (&[u8], &[u8]) = (br#"{"type":"next","data":""#, br#""}"#);
 
-/// A table of noise that all messages are cut from: no message is generated while the clock runs.
+/// A table of noise from which all messages are cut, so that none is generated during a measurement.
 #[derive(Debug)]
 pub struct Pattern {
     noise: Vec<u8>,
-    /// Where messages may begin: any byte, or the multiples of this.
+    /// The alignment of messages: 1 for any byte.
     grain: usize,
     opcode: Opcode,
 }
 
 impl Pattern {
-    /// A table for messages of up to `largest` bytes.
+    /// Returns a table for messages of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         let mut noise = vec![0; PLACES + largest];
         fastrand::Rng::with_seed(0x9E37_79B9_7F4A_7C15).fill(&mut noise);
         Self { noise, grain: 1, opcode: Opcode::Binary }
     }
 
-    /// A table of text messages of `length` bytes each, every one a JSON object.
+    /// Returns a table of text messages of `length` bytes each. Every one is a JSON object.
     ///
     /// # Panics
     ///
-    /// If an object has no room in `length`.
+    /// Panics if `length` is too short for an object.
     pub fn json(length: usize) -> Self {
         let (head, tail) = JSON;
         assert!(length > head.len() + tail.len(), "a JSON message has at least {} bytes", head.len() + tail.len() + 1);
@@ -46,16 +46,16 @@ impl Pattern {
         Self { noise, grain: length, opcode: Opcode::Text }
     }
 
-    /// The kind of the messages.
+    /// Returns the opcode of the messages.
     pub fn opcode(&self) -> Opcode {
         self.opcode
     }
 
-    /// Where the message number `sequence` of a session lies.
+    /// Returns the place of the message number `sequence` of a session.
     ///
     /// # Panics
     ///
-    /// If `length` is more than the table was made for.
+    /// Panics if `length` is more than the table was created for.
     pub fn place(&self, session: usize, sequence: u64, length: usize) -> Range<usize> {
         let turn = usize::try_from(sequence).unwrap_or(usize::MAX);
         let start = session.wrapping_mul(7919).wrapping_add(turn.wrapping_mul(104_729)) % PLACES;
@@ -64,13 +64,13 @@ impl Pattern {
         start..start + length
     }
 
-    /// The place of `length` bytes from `start`; [`None`] beyond the table.
+    /// Returns the place of `length` bytes from `start`; [`None`] beyond the table.
     pub fn at(&self, start: usize, length: usize) -> Option<Range<usize>> {
         let end = start.checked_add(length)?;
         (end <= self.noise.len()).then_some(start..end)
     }
 
-    /// The bytes at a place.
+    /// Returns the bytes at a place.
     pub fn bytes(&self, place: Range<usize>) -> &[u8] {
         &self.noise[place]
     }

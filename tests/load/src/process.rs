@@ -1,4 +1,4 @@
-//! What a process costs, read from `/proc`: the CPU time and the memory of a proxy and all its workers.
+//! The cost of a process, read from `/proc`: the CPU time and the memory of a proxy and all its workers.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
-/// Clock ticks in a second in `/proc/PID/stat`: `USER_HZ`, which is 100 in the ABI of every Linux port in use.
+/// Clock ticks per second in `/proc/PID/stat`: `USER_HZ`, which is 100 in the ABI of every Linux port in use.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// A process and its descendants: nginx's master and its worker are measured as one.
@@ -19,13 +19,13 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree below `root` as it is now; a worker that starts later is not in it.
+    /// Returns the current tree below `root`. A worker that starts later is not part of it.
     pub fn of(root: u32) -> Result<Self, ProcessError> {
         let mut family: Vec<Stat> = Vec::new();
         let listing = fs::read_dir("/proc").map_err(|source| ProcessError::Read { path: "/proc".into(), source })?;
         for entry in listing.flatten() {
             if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                // Processes come and go while we look: one that has gone is not ours.
+                // A process that has ended during the scan is not one of the tree.
                 family.extend(read_stat(pid).ok());
             }
         }
@@ -35,12 +35,12 @@ impl Tree {
         Ok(Self { pids: descendants(root, &family) })
     }
 
-    /// User and system time of all threads since their start, in steps of 10 ms.
+    /// Returns the user and system time of all threads since their start, in steps of 10 ms.
     pub fn cpu(&self) -> Result<Duration, ProcessError> {
         self.pids.iter().map(|&pid| Ok(read_stat(pid)?.cpu)).sum()
     }
 
-    /// Proportional set size in bytes: memory of its own, and its share of what it shares.
+    /// Returns the proportional set size in bytes: private memory, and a share of shared memory.
     pub fn pss(&self) -> Result<u64, ProcessError> {
         self.pids
             .iter()
@@ -52,7 +52,7 @@ impl Tree {
             .sum()
     }
 
-    /// Memory that no other process shares, in bytes.
+    /// Returns the memory that no other process shares, in bytes.
     pub fn private_memory(&self) -> Result<u64, ProcessError> {
         self.sum_of(|pid| {
             let path = format!("/proc/{pid}/smaps_rollup");
@@ -63,12 +63,12 @@ impl Tree {
         })
     }
 
-    /// Open file descriptors.
+    /// Returns the number of open file descriptors.
     pub fn descriptors(&self) -> Result<u64, ProcessError> {
         self.sum_of(|pid| count_entries(&format!("/proc/{pid}/fd")))
     }
 
-    /// Threads.
+    /// Returns the number of threads.
     pub fn threads(&self) -> Result<u64, ProcessError> {
         self.sum_of(|pid| count_entries(&format!("/proc/{pid}/task")))
     }
@@ -77,8 +77,8 @@ impl Tree {
         self.pids.iter().map(|&pid| figure(pid)).sum()
     }
 
-    /// The memory once it has held still for `calm`: neither up nor down by more than 0.5 %. After `patience` the last
-    /// reading counts, still or not.
+    /// Returns the memory once it has been stable for `calm`: neither up nor down by more than 0.5 %. After `patience`
+    /// returns the last reading, stable or not.
     pub async fn settled_pss(&self, calm: Duration, patience: Duration) -> Result<u64, ProcessError> {
         let deadline = Instant::now() + patience;
         let mut still_since = Instant::now();
@@ -96,8 +96,8 @@ impl Tree {
         }
     }
 
-    /// The CPU time once it has stopped growing: what a finished load still causes is done. After `patience` the last
-    /// reading counts.
+    /// Returns the CPU time once it has stopped growing, so that the work left by a finished load is included. After
+    /// `patience` returns the last reading.
     pub async fn settled_cpu(&self, patience: Duration) -> Result<Duration, ProcessError> {
         let deadline = Instant::now() + patience;
         let mut last = self.cpu()?;
@@ -112,7 +112,7 @@ impl Tree {
     }
 }
 
-/// The fields of `/proc/PID/stat` that matter here.
+/// The fields of `/proc/PID/stat` that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     pid: u32,
@@ -130,11 +130,12 @@ fn read(path: &str) -> Result<String, ProcessError> {
     fs::read_to_string(path).map_err(|source| ProcessError::Read { path: path.into(), source })
 }
 
-/// proc(5): the second field is the command in parentheses and may itself contain spaces and parentheses.
+/// Parses `/proc/PID/stat` (proc(5)): the second field is the command in parentheses and may itself contain spaces and
+/// parentheses.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (pid, _) = text.split_once(' ')?;
     let (_, rest) = text.rsplit_once(')')?;
-    // What follows begins with field 3, the state.
+    // The rest begins with field 3, the state.
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     let ticks = number(14)? + number(15)?;
@@ -154,7 +155,7 @@ fn parse_pss(rollup: &str) -> Option<u64> {
     parse_kib(rollup, "Pss:")
 }
 
-/// The value of a field of `/proc/PID/smaps_rollup`, in bytes.
+/// Returns the value of a field of `/proc/PID/smaps_rollup`, in bytes.
 fn parse_kib(rollup: &str, name: &str) -> Option<u64> {
     let value = rollup.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
@@ -171,7 +172,7 @@ fn descendants(root: u32, family: &[Stat]) -> Vec<u32> {
     found
 }
 
-/// Why a process cannot be measured.
+/// An error in measuring a process.
 #[derive(Debug, Error)]
 pub enum ProcessError {
     /// There is no such process.
@@ -182,11 +183,11 @@ pub enum ProcessError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// A file of `/proc` looks unlike what proc(5) says.
-    #[error("cannot make sense of {}", path.display())]
+    /// A file of `/proc` has not the format of proc(5).
+    #[error("cannot parse {}", path.display())]
     Format {
         /// The file.
         path: PathBuf,

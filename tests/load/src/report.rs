@@ -1,4 +1,4 @@
-//! Many runs' figures as one Markdown table: medians over the rounds, ratios between the proxies, targets.
+//! The figures of many runs as one Markdown table: medians over the rounds, ratios between the proxies, targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::stats::median;
 
 /// The proxies in the order of the table's columns.
 const PEERS: [&str; 3] = ["nginx", "haproxy", OURS];
-/// The proxy that the targets are for.
+/// The proxy with targets.
 const OURS: &str = "pulsegate";
 
 /// A line of the table.
@@ -21,7 +21,7 @@ struct Row {
     target: Target,
 }
 
-/// What pulsegate is held to.
+/// The target of a figure.
 #[derive(Clone, Copy)]
 enum Target {
     /// At most this share of the better peer's figure.
@@ -32,9 +32,9 @@ enum Target {
     OfNginx(f64),
     /// At most this figure.
     AtMost(f64),
-    /// None: shown for what it tells.
+    /// None: the figure is only shown.
     Shown,
-    /// None, and of two figures the greater is the better.
+    /// None, and the greater of two figures is the better.
     Rate,
 }
 
@@ -172,7 +172,7 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Reads lines `PEER CASE FIGURE VALUE`.
+    /// Parses lines `PEER CASE FIGURE VALUE`.
     pub fn parse(text: &str) -> Result<Self, ReportError> {
         let mut runs = Self::default();
         for (number, line) in text.lines().enumerate() {
@@ -186,7 +186,7 @@ impl Runs {
         Ok(runs)
     }
 
-    /// The table. The last proxy is compared with the better of the others; of targets, only pulsegate's are judged.
+    /// Returns the table. The last proxy is compared with the better of the others. Targets apply to pulsegate only.
     pub fn table(&self) -> String {
         let measured: BTreeSet<&str> = self.values.keys().map(|(_, _, peer)| peer.as_str()).collect();
         let peers: Vec<&str> = PEERS.into_iter().filter(|peer| measured.contains(peer)).collect();
@@ -245,7 +245,7 @@ impl Runs {
         median(self.values(row, peer)?)
     }
 
-    /// How far the rounds lie apart, as a share of their median; [`None`] of a single round.
+    /// Returns the range of the rounds as a share of their median; [`None`] for a single round.
     fn spread(&self, row: &Row, peer: &str) -> Option<f64> {
         let values = self.values(row, peer).filter(|values| values.len() > 1)?;
         let least = values.iter().copied().min_by(f64::total_cmp)?;
@@ -259,7 +259,7 @@ fn shown(value: Option<f64>, decimals: usize) -> String {
     value.map_or("–".into(), |value| format!("{value:.decimals$}"))
 }
 
-/// A line that is no figure.
+/// A line that is not a figure.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("line {line} of the figures is not `PEER CASE FIGURE VALUE`: {text:?}")]
 pub struct ReportError {

@@ -1,8 +1,8 @@
 //! The client's end of one WebSocket.
 //!
-//! A session is driven by [`Session::turn`], which may be dropped at any await: everything it knows is in the session,
-//! so that a scenario can wait for a session and for its orders at once. It reads and writes in the same turn: a client
-//! that only wrote until its message was out would deadlock with an echo that streams.
+//! A session is driven by [`Session::turn`], which may be dropped at any await: all state is in the session, so that a
+//! scenario can wait for a session and for its orders at once. It reads and writes in the same turn: a client that only
+//! wrote until its message was sent would deadlock with an echo that streams.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,39 +25,39 @@ use crate::pattern::Pattern;
 const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
-    /// All sessions of a thread read here, one after the other: 9,000 of them need no 9,000 buffers.
+    /// The read buffer of all sessions of a thread, used by one at a time: 9,000 of them need no 9,000 buffers.
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
-/// What a session does about the peer's Pings and Closes.
+/// The reaction of a session to the peer's Pings and Closes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manners {
     /// Answers each, as RFC 6455 §5.5 demands.
     #[default]
     Answers,
-    /// Reads on but says nothing: what a heartbeat takes for a dead client.
+    /// Reads but never answers: a dead client to a heartbeat.
     Silent,
 }
 
-/// What a turn came to.
+/// The outcome of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Bytes were read and dealt with; [`Session::seen`] tells what they were.
+    /// Bytes were read and processed; [`Session::seen`] returns their summary.
     Progress,
-    /// The connection is over.
+    /// The connection has ended.
     Ended,
 }
 
 /// A Close frame of the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// When it came.
+    /// The time at which it was read.
     pub at: Instant,
     /// Its code; [`None`] in an empty Close.
     pub code: Option<u16>,
 }
 
-/// What has come so far.
+/// A summary of all frames received so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Pings of the peer.
@@ -66,9 +66,9 @@ pub struct Seen {
     pub close: Option<Close>,
     /// Pongs that answer the session's own Pings.
     pub pongs: u64,
-    /// Pongs that answer none of them.
+    /// Pongs that match none of them.
     pub stray_pongs: u64,
-    /// The longest time from reading a Ping to having written its Pong, of those that are written.
+    /// The longest time from reading a Ping to having written its Pong, for Pongs that are written.
     pub slowest_answer: Duration,
 }
 
@@ -78,15 +78,15 @@ pub struct Session<S> {
     stream: S,
     manners: Manners,
     decoder: Decoder,
-    /// Payload of the control frame that is just coming in.
+    /// Payload of the control frame in progress.
     control: Vec<u8>,
     outbound: Outbound,
     pattern: Arc<Pattern>,
-    /// What must still come back of the message under way: a place in the pattern.
+    /// The expected rest of the echo in progress: a place in the pattern.
     expected: Option<Range<usize>>,
     phase: Phase,
     seen: Seen,
-    /// When the oldest Ping was read whose Pong is not yet written.
+    /// The time at which the oldest Ping without a written Pong was read.
     owed_since: Option<Instant>,
     /// Payloads of own Pings that are unanswered, oldest first.
     asked: VecDeque<[u8; 8]>,
@@ -100,17 +100,17 @@ enum Phase {
     HalfClosed,
 }
 
-/// Bytes on their way out.
+/// Bytes to be written.
 #[derive(Debug, Default)]
 struct Outbound {
     bytes: Vec<u8>,
     sent: usize,
-    /// A TLS stream may have taken bytes that it has not yet written.
+    /// False while a TLS stream may have taken bytes that it has not yet written.
     flushed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// A session on an upgraded stream; `early` is what was read after the upgrade's answer.
+    /// Returns a session on an upgraded stream; `early` was read after the response to the upgrade.
     pub fn new(stream: S, mut early: Vec<u8>, pattern: Arc<Pattern>, manners: Manners) -> Result<Self, SessionError> {
         let mut session = Self {
             stream,
@@ -129,19 +129,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(session)
     }
 
-    /// What has come so far.
+    /// Returns the summary of all frames received so far.
     pub fn seen(&self) -> &Seen {
         &self.seen
     }
 
-    /// Sends the message number `sequence` of session `index` and waits until all of it came back unchanged.
+    /// Sends the message number `sequence` of session `index` and waits until all of it is echoed unchanged.
     pub async fn echo(&mut self, index: usize, sequence: u64, length: usize) -> Result<(), SessionError> {
         self.queue_message(index, sequence, length, 1, false);
         self.echoed().await
     }
 
-    /// Queues the message number `sequence` of session `index` in `fragments` frames, with a Ping of its own between the
-    /// first two frames if `ping` asks for it. Its echo is expected from now on.
+    /// Queues the message number `sequence` of session `index` in `fragments` frames, with a Ping of its own between
+    /// the first two frames if `ping` is set. Its echo is expected from now on.
     pub fn queue_message(&mut self, index: usize, sequence: u64, length: usize, fragments: usize, ping: bool) {
         let place = self.pattern.place(index, sequence, length);
         let step = length.div_ceil(fragments.max(1)).max(1);
@@ -177,11 +177,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.asked.push_back(payload);
     }
 
-    /// Waits until the message under way has come back unchanged, and every own Ping is answered.
+    /// Waits until the message in progress is echoed unchanged, and every own Ping is answered.
     pub async fn echoed(&mut self) -> Result<(), SessionError> {
         while self.expected.is_some() || !self.asked.is_empty() {
             let ended = self.turn().await? == Turn::Ended;
-            // The end may have come with the last of the echo.
+            // The end may have arrived with the last bytes of the echo.
             if ended && (self.expected.is_some() || !self.asked.is_empty()) {
                 return Err(self.ended());
             }
@@ -194,19 +194,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.close_with(1000).await
     }
 
-    /// The same with another code.
+    /// Closes with another code in the same way.
     pub async fn close_with(&mut self, code: u16) -> Result<(), SessionError> {
         self.queue_close(&code.to_be_bytes());
         while self.turn().await? == Turn::Progress {}
         if self.seen.close.is_none() {
             return Err(SessionError::Ended { code: None });
         }
-        // The peer has ended already: there is nobody left to tell, and nothing lost if telling fails.
+        // The peer has ended already: an error has no consequence.
         let _ = self.stream.shutdown().await;
         Ok(())
     }
 
-    /// Writes what waits, then ends the client's direction without a Close. Reading goes on.
+    /// Writes the queued bytes, then ends the client's direction without a Close. Reading goes on.
     pub async fn half_close(&mut self) -> Result<(), SessionError> {
         let written = poll_fn(|context| match self.poll_send(context) {
             Ok(None) if self.outbound.bytes.is_empty() && self.outbound.flushed => Poll::Ready(Ok(None)),
@@ -220,40 +220,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(self.stream.shutdown().await?)
     }
 
-    /// Drives the session to its end, whatever comes.
+    /// Drives the session to its end and ignores what it receives.
     pub async fn drain(&mut self) -> Result<(), SessionError> {
         while self.turn().await? == Turn::Progress {}
         Ok(())
     }
 
-    /// Changes what the session does about the peer's Pings and Closes from now on.
+    /// Changes the reaction to the peer's Pings and Closes from now on.
     pub fn set_manners(&mut self, manners: Manners) {
         self.manners = manners;
     }
 
-    /// The stream below. What has not yet been written is dropped.
+    /// Returns the stream below. Bytes that are not yet written are dropped.
     pub fn into_stream(self) -> S {
         self.stream
     }
 
-    /// The longest time for which a Ping of the peer went unanswered, counted from when it was read. One that is still
-    /// unanswered counts too.
+    /// Returns the longest time for which a Ping of the peer was unanswered, counted from when it was read. One that is
+    /// still unanswered counts too.
     pub fn slowest_answer(&self) -> Duration {
         let owed = self.owed_since.map_or(Duration::ZERO, |since| since.elapsed());
         self.seen.slowest_answer.max(owed)
     }
 
-    /// Writes what waits, then waits for bytes and deals with them. Safe to drop at any time.
+    /// Writes the queued bytes, then waits for bytes and processes them. Safe to drop at any time.
     pub async fn turn(&mut self) -> Result<Turn, SessionError> {
         poll_fn(|context| self.poll_turn(context)).await
     }
 
-    /// Gives back the memory of large messages.
+    /// Releases the memory of large messages.
     pub fn shrink(&mut self) {
         self.outbound.bytes.shrink_to_fit();
     }
 
-    /// The error to report when the session ended although it was needed.
+    /// Returns the error for a session that ended although it was needed.
     pub fn ended(&self) -> SessionError {
         SessionError::Ended { code: self.seen.close.and_then(|close| close.code) }
     }
@@ -271,14 +271,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         });
         let turn = ready!(read)?;
-        // Answers leave in the turn that made them.
+        // Replies are written in the turn that queued them.
         Poll::Ready(match turn {
             Turn::Progress => self.poll_send(context).map(|end| end.unwrap_or(turn)),
             Turn::Ended => Ok(turn),
         })
     }
 
-    /// Writes as much as the stream takes; a turn only if the stream is over.
+    /// Writes as much as the stream takes; returns a turn only if the stream has ended.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Result<Option<Turn>, SessionError> {
         let Outbound { bytes, sent, flushed } = &mut self.outbound;
         while *sent < bytes.len() {
@@ -337,7 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Checks what a header can tell: whether the frame may be part of the echo at all.
+    /// Checks the header of a frame: it must be a valid part of the echo.
     fn begin(&mut self, header: Header) -> Result<(), SessionError> {
         match (header.opcode, &self.expected) {
             (kind @ (Opcode::Text | Opcode::Binary), _) if kind != self.pattern.opcode() => Err(SessionError::Differs),
@@ -384,49 +384,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// A connection that the peer cut off has ended; anything else that fails is an error.
+/// Returns [`Turn::Ended`] for a connection that the peer cut off, and the error otherwise.
 fn ending(error: io::Error) -> Result<Turn, SessionError> {
     match error.kind() {
-        // rustls reports a TCP end without close_notify as an unexpected end.
+        // rustls reports a TCP end without close_notify as `UnexpectedEof`.
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Ok(Turn::Ended),
         _ => Err(SessionError::Io(error)),
     }
 }
 
-/// What ends a session that should have gone on.
+/// The unexpected end of a session.
 #[derive(Debug, Error)]
 pub enum SessionError {
     /// The connection failed.
     #[error("the connection failed")]
     Io(#[from] io::Error),
-    /// The peer broke RFC 6455.
+    /// The peer violated RFC 6455.
     #[error("the proxy broke RFC 6455")]
     Frame(#[from] FrameError),
-    /// A server must not mask.
+    /// The server masked a frame.
     #[error("the proxy sent a masked frame")]
     Masked,
-    /// The peer ended it.
+    /// The peer ended the session.
     #[error("the session was ended from the other side ({})", code.map_or("no Close code".into(), |code| format!("Close {code}")))]
     Ended {
         /// The code of its Close, if there was one.
         code: Option<u16>,
     },
-    /// Data that nobody had asked for.
+    /// Data arrived without a message in progress.
     #[error("data came back although no message was under way")]
     Unasked,
-    /// The echo is not what was sent.
+    /// The echo differs from the message.
     #[error("an echo differs from the message that was sent")]
     Differs,
     /// The echo is too short.
     #[error("an echo ended {missing} bytes too early")]
     Short {
-        /// Bytes that did not come.
+        /// Missing bytes.
         missing: usize,
     },
     /// The echo is too long.
     #[error("an echo is {surplus} bytes too long")]
     Long {
-        /// Bytes too many.
+        /// Surplus bytes.
         surplus: u64,
     },
 }

@@ -1,4 +1,4 @@
-//! The session against tungstenite, which knows nothing of our framing, and against peers that misbehave.
+//! The session against tungstenite, an independent implementation of the framing, and against peers that misbehave.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A session and, as its peer, a tungstenite server on a pipe that holds `room` bytes.
+/// Returns a session and, as its peer, a tungstenite server on a pipe that holds `room` bytes.
 async fn pair(room: usize, manners: Manners) -> (Session<DuplexStream>, WebSocketStream<DuplexStream>) {
     let (near, far) = duplex(room);
     let session = Session::new(near, Vec::new(), Arc::new(Pattern::new(100_000)), manners).expect("nothing came early");
     (session, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
 }
 
-/// What a session makes of `wire` while it waits for the echo of a 4-byte message.
+/// Returns the session's result for `wire` while it waits for the echo of a 4-byte message.
 async fn echo_of(wire: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), SessionError> {
     let pattern = Arc::new(Pattern::new(4));
     let (near, mut far) = duplex(1024);
@@ -28,10 +28,10 @@ async fn echo_of(wire: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), SessionError
         Session::new(near, Vec::new(), Arc::clone(&pattern), Manners::Answers).expect("nothing came early");
     far.write_all(&wire(pattern.bytes(pattern.place(0, 0, 4)))).await.expect("the pipe has room");
     far.shutdown().await.expect("the pipe is open");
-    timeout(PATIENCE, session.echo(0, 0, 4)).await.expect("the session comes to a verdict")
+    timeout(TIMEOUT, session.echo(0, 0, 4)).await.expect("the session comes to a verdict")
 }
 
-/// A server's frame.
+/// Returns a frame as a server sends it.
 fn frame_of(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut wire = Vec::new();
     Header { fin: true, opcode, mask: None, length: payload.len() as u64 }.encode(&mut wire);
@@ -40,8 +40,8 @@ fn frame_of(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn tungstenite_understands_every_size() {
-    // A pipe far smaller than the message: both directions must move at once.
+async fn tungstenite_reads_every_size() {
+    // A pipe far smaller than the message: both directions must make progress at once.
     let (mut session, mut server) = pair(1000, Manners::Answers).await;
     let client = async {
         for (sequence, length) in [(0, 0), (1, 1), (2, 125), (3, 126), (4, 65_535), (5, 65_536), (6, 100_000)] {
@@ -49,7 +49,7 @@ async fn tungstenite_understands_every_size() {
         }
         session.close().await.expect("the server closes too");
     };
-    // Moved, because tungstenite leaves ending the connection to whoever drops it.
+    // Moved, because tungstenite ends the connection only when its stream is dropped.
     let server = async move {
         while let Some(Ok(message)) = server.next().await {
             if message.is_binary() {
@@ -57,7 +57,7 @@ async fn tungstenite_understands_every_size() {
             }
         }
     };
-    timeout(PATIENCE, async { tokio::join!(client, server) }).await.expect("all echoes come in time");
+    timeout(TIMEOUT, async { tokio::join!(client, server) }).await.expect("all echoes come in time");
 }
 
 #[tokio::test]
@@ -77,19 +77,19 @@ async fn pings_are_answered_even_inside_an_echo() {
         session.echo(0, 0, 1000).await.expect("the echo is right");
         assert_eq!(session.seen().pings, 2);
     };
-    timeout(PATIENCE, async { tokio::join!(client, server) }).await.expect("all pongs come in time");
+    timeout(TIMEOUT, async { tokio::join!(client, server) }).await.expect("all pongs come in time");
 }
 
 #[tokio::test]
 async fn a_silent_session_answers_neither_ping_nor_close() {
     let (mut session, mut server) = pair(1024, Manners::Silent).await;
-    server.send(Message::Ping("anybody?".into())).await.expect("the pipe has room");
+    server.send(Message::Ping("alive?".into())).await.expect("the pipe has room");
     let close = CloseFrame { code: 1012.into(), reason: "heartbeat timeout".into() };
     server.send(Message::Close(Some(close))).await.expect("the pipe has room");
     let mut raw = server.into_inner();
     raw.shutdown().await.expect("the pipe is open");
     let client = async { while session.turn().await.expect("nothing is wrong") == Turn::Progress {} };
-    timeout(PATIENCE, client).await.expect("the end comes in time");
+    timeout(TIMEOUT, client).await.expect("the end comes in time");
     assert_eq!(session.seen().pings, 1);
     assert_eq!(session.seen().close.map(|close| close.code), Some(Some(1012)));
     drop(session);
@@ -105,7 +105,7 @@ async fn a_close_of_the_peer_is_echoed_and_ends_an_echo_with_its_code() {
         Session::new(near, Vec::new(), Arc::new(Pattern::new(4)), Manners::Answers).expect("nothing came early");
     far.write_all(&frame_of(Opcode::Close, &1012_u16.to_be_bytes())).await.expect("the pipe has room");
     far.shutdown().await.expect("the pipe is open");
-    let error = timeout(PATIENCE, session.echo(0, 0, 4)).await.expect("in time").expect_err("the peer closes");
+    let error = timeout(TIMEOUT, session.echo(0, 0, 4)).await.expect("in time").expect_err("the peer closes");
     assert!(matches!(error, SessionError::Ended { code: Some(1012) }), "{error}");
     drop(session);
     let mut said = Vec::new();

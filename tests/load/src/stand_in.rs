@@ -1,5 +1,5 @@
-//! A proxy with a fault of choice, on which the soak's verdicts are tested: HTTP/1.1 over TLS, one relay per session, and
-//! the two answers that the soak asks for.
+//! A proxy with a selected fault, for tests of the soak's verdicts: HTTP/1.1 over TLS, one relay for each session, and
+//! the admin API and metrics as far as the soak reads them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::head::Head;
 /// The payload of the proxy's own Pings.
 const OWN: &[u8] = b"own ping";
 
-/// What the proxy does wrong.
+/// The fault of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Fault {
     /// Nothing
@@ -55,7 +55,7 @@ pub struct StandIn {
     /// The app
     #[arg(long)]
     upstream: SocketAddr,
-    /// Where cert.pem and key.pem are
+    /// The directory of cert.pem and key.pem
     #[arg(long)]
     directory: PathBuf,
     /// The heartbeat's interval
@@ -64,12 +64,12 @@ pub struct StandIn {
     /// The heartbeat's timeout
     #[arg(long, value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// What it does wrong
+    /// The fault
     #[arg(long, value_enum)]
     fault: Fault,
 }
 
-/// What all sessions share.
+/// The state that all sessions share.
 struct Proxy {
     options: StandIn,
     book: Mutex<Book>,
@@ -90,7 +90,7 @@ impl Proxy {
     }
 }
 
-/// Serves for as long as the process lives. Prints the addresses of the proxy and of its answers, in one line.
+/// Serves until the process ends. Prints the addresses of the proxy and of its admin endpoints, in one line.
 pub async fn serve(options: StandIn) -> Result<()> {
     let acceptor = TlsAcceptor::from(Arc::new(server_config(&options.directory)?));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -100,7 +100,7 @@ pub async fn serve(options: StandIn) -> Result<()> {
     let shared = Arc::clone(&proxy);
     tokio::spawn(async move {
         while let Ok((stream, _)) = answers.accept().await {
-            // A request that is cut off is asked again.
+            // The generator repeats a request that is cut off.
             let _ = answer(stream, &shared).await;
         }
     });
@@ -176,7 +176,7 @@ async fn accept(acceptor: &TlsAcceptor, stream: TcpStream, proxy: &Proxy) -> Res
     Ok(())
 }
 
-/// What was seen first of an end.
+/// The first sign of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     ClientClose,
@@ -197,14 +197,14 @@ struct Session<'a> {
 
 #[derive(Clone, Copy)]
 struct Seen {
-    /// When the client was last read from.
+    /// The time of the last read from the client.
     client: Instant,
     first: Option<First>,
     /// The code of the first Close.
     code: u16,
 }
 
-/// How the relay of one direction ended.
+/// The reason for which the relay of one direction ended.
 enum Stop {
     ClientReset,
     AppEnd,
@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Relays to the end; returns the labels of the end.
+    /// Relays to the end and returns the labels of the end.
     async fn run(self, early: Vec<u8>) -> [&'static str; 3] {
         let stop = tokio::select! {
             stop = self.upward(early) => stop,
@@ -248,14 +248,14 @@ impl<'a> Session<'a> {
                     self.close_client(1012).await;
                     return ["upstream", "upstream_lost", "1012"];
                 }
-                // A peer that is gone needs no end.
+                // An error means that the peer has ended already.
                 let _ = self.to_client.lock().await.shutdown().await;
                 if first == Some(First::AppClose) { ["upstream", "normal", code] } else { ["client", "normal", code] }
             }
             Stop::Miss => {
                 self.close_client(1012).await;
                 if self.proxy.options.fault == Fault::OneLeg {
-                    // The app's leg stays open as long as the process lives.
+                    // The app's leg stays open until the process ends.
                     std::mem::forget(self.to_app.into_inner());
                     std::mem::forget(self.from_app.into_inner());
                 } else {
@@ -273,11 +273,11 @@ impl<'a> Session<'a> {
         Header { fin: true, opcode: Opcode::Close, mask: None, length: 2 }.encode(&mut close);
         close.extend_from_slice(&code.to_be_bytes());
         let mut client = self.to_client.lock().await;
-        // A client that is gone gets none.
+        // An error means that the client has ended already.
         let _ = client.write_all(&close).await;
         let _ = client.shutdown().await;
         drop(client);
-        // What the client still sends is read, so that no RST overtakes the Close.
+        // The rest of the client's bytes is read, so that no RST overtakes the Close.
         let mut rest = [0; 1024];
         let mut from = self.from_client.lock().await;
         let read = async { while from.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
@@ -291,11 +291,11 @@ impl<'a> Session<'a> {
         loop {
             out.clear();
             let mut rest = &mut input[..];
-            // The generator's frames are sound.
+            // The generator's frames are valid.
             while let Ok(Some(part)) = decoder.next(&mut rest) {
                 self.relay(part, &mut control, &mut out);
             }
-            // An app that is gone is noticed where it is read.
+            // The end of the app is noticed on the read side.
             let _ = app.write_all(&out).await;
             input.resize(16 * 1024, 0);
             match client.read(&mut input).await {
@@ -310,7 +310,7 @@ impl<'a> Session<'a> {
         std::future::pending().await
     }
 
-    /// Passes a part of a client's frame on, masked with zeros. Own Pongs are taken out.
+    /// Forwards a part of a client's frame, masked with zeros. Pongs for the proxy's own Pings are removed.
     fn relay(&self, part: Part<'_>, control: &mut Vec<u8>, out: &mut Vec<u8>) {
         let zeros = Some([0; 4]);
         match part {
@@ -406,7 +406,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The label of a code.
+/// Returns the label of a code.
 fn label(code: u16) -> &'static str {
     match code {
         1000 => "1000",

@@ -1,6 +1,7 @@
 //! Order statistics.
 
-/// The nearest-rank percentile of sorted values: the least value that `percent` of all do not exceed. [`None`] of nothing.
+/// Returns the nearest-rank percentile of sorted values: the least value that `percent` of all do not exceed. [`None`]
+/// without values.
 pub fn percentile<T: Copy>(sorted: &[T], percent: f64) -> Option<T> {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil();
     #[expect(
@@ -12,7 +13,7 @@ pub fn percentile<T: Copy>(sorted: &[T], percent: f64) -> Option<T> {
     sorted.get(index).copied()
 }
 
-/// The median: of an even count, the mean of the two in the middle. [`None`] of nothing.
+/// Returns the median: of an even count, the mean of the two in the middle. [`None`] without values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -21,8 +22,8 @@ pub fn median(values: &[f64]) -> Option<f64> {
     if sorted.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(sorted[middle - 1], upper)) }
 }
 
-/// The slope of the line through points of x and y, by Theil and Sen: the median of the slopes between all pairs. A third
-/// of the points may lie anywhere without bending it. [`None`] without two distinct x.
+/// Returns the slope of the line through points of x and y, by Theil and Sen: the median of the slopes between all
+/// pairs. Up to 29 % of the points may be outliers. [`None`] without two distinct x.
 pub fn robust_slope(points: &[(f64, f64)]) -> Option<f64> {
     let mut slopes = Vec::with_capacity(points.len() * points.len() / 2);
     for (index, (x, y)) in points.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! The app behind every proxy, on plain TCP: a WebSocket echo and bodies to fetch, at as little cost as possible.
+//! The app behind every proxy, on plain TCP: a WebSocket echo and bodies to fetch, with minimal cost.
 //!
-//! `GET /body/LENGTH` answers with that many bytes of the [`Pattern`], from `?from=PLACE` on, and keeps the connection.
-//! A request with `Sec-WebSocket-Key` is upgraded and echoed to, whatever its path.
+//! `GET /body/LENGTH` returns that many bytes of the [`Pattern`], from `?from=PLACE` on, and keeps the connection.
+//! A request with `Sec-WebSocket-Key` is upgraded to an echo, whatever its path.
 //!
-//! The echo turns the stream of incoming frames into the stream of echoes piece by piece, so that it holds no message and
-//! works in two buffers for all connections together.
+//! The echo turns the stream of incoming frames into the stream of echoes piece by piece, so that it buffers no message
+//! and needs two buffers for all connections together.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,27 +22,27 @@ use crate::frame::{Decoder, FrameError, Header, Opcode, Part};
 use crate::head::{Head, HeadError};
 use crate::pattern::Pattern;
 
-/// The longest body there is.
+/// The longest body.
 pub const LARGEST_BODY: usize = 1024 * 1024;
 
-/// What bodies are cut from; whoever fetches compares with the same.
+/// The content of all bodies. The client compares with the same pattern.
 static BODIES: LazyLock<Pattern> = LazyLock::new(|| Pattern::new(LARGEST_BODY));
 
 /// Bytes read at once.
 const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
-    /// Where connections read, and where their echoes are made. Never held across an await.
+    /// The read buffer and the echo buffer of all connections. Never borrowed across an await.
     static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::new((vec![0; SCRATCH], Vec::with_capacity(2 * SCRATCH)));
 }
 
-/// Serves for as long as the process lives.
+/// Serves until the process ends.
 pub async fn serve(listener: TcpListener) -> io::Result<()> {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 tokio::spawn(async move {
-                    // A proxy may cut a connection off as it likes: that is its client's business, and is seen there.
+                    // A proxy may cut a connection off at any time; the client of that connection detects it.
                     if let Err(error @ (UpstreamError::Frame(_) | UpstreamError::Request { .. })) =
                         connection(stream).await
                     {
@@ -86,7 +86,7 @@ pub async fn connection(mut stream: TcpStream) -> Result<(), UpstreamError> {
     }
 }
 
-/// The place of the body that a request line asks for: `/body/LENGTH`, perhaps with `?from=PLACE`.
+/// Returns the place of the body in a request line: `/body/LENGTH`, optionally with `?from=PLACE`.
 fn body_asked_for(line: &str) -> Option<Range<usize>> {
     let (target, _) = line.strip_prefix("GET ")?.split_once(' ')?;
     let what = target.strip_prefix("/body/")?;
@@ -95,7 +95,7 @@ fn body_asked_for(line: &str) -> Option<Range<usize>> {
     BODIES.at(from.parse().ok()?, length)
 }
 
-/// Answers the upgrade and echoes.
+/// Responds to the upgrade and echoes.
 async fn upgraded(mut stream: TcpStream, key: &str, mut early: Vec<u8>) -> Result<(), UpstreamError> {
     let accept = derive_accept_key(key.as_bytes());
     let answer = format!(
@@ -122,7 +122,7 @@ async fn upgraded(mut stream: TcpStream, key: &str, mut early: Vec<u8>) -> Resul
     Ok(())
 }
 
-/// Reads once, echoes what came, and returns what the socket would not take.
+/// Reads once, echoes the bytes, and returns the echo that the socket did not take.
 fn step(stream: &TcpStream, echo: &mut Echo) -> Result<(Flow, Vec<u8>), UpstreamError> {
     BUFFERS.with_borrow_mut(|(input, out)| {
         out.clear();
@@ -139,14 +139,14 @@ fn step(stream: &TcpStream, echo: &mut Echo) -> Result<(Flow, Vec<u8>), Upstream
     })
 }
 
-/// Whether more is to come.
+/// The state of the connection after a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
     Closed,
 }
 
-/// Turns a client's frames into their echoes.
+/// A converter of a client's frames into their echoes.
 #[derive(Debug, Default)]
 struct Echo {
     decoder: Decoder,
@@ -174,13 +174,13 @@ impl Echo {
     }
 }
 
-/// Why a connection ended other than by a Close.
+/// The reason for an end without a Close.
 #[derive(Debug, Error)]
 pub enum UpstreamError {
     /// The connection failed.
     #[error("the connection failed")]
     Io(#[from] io::Error),
-    /// No request came.
+    /// No request arrived.
     #[error("no request came")]
     Head(#[from] HeadError),
     /// The request asks for neither a WebSocket nor a body.
@@ -189,7 +189,7 @@ pub enum UpstreamError {
         /// The request line.
         line: String,
     },
-    /// The frames are broken.
+    /// The frames are invalid.
     #[error("the proxy broke RFC 6455: {0}")]
     Frame(#[from] FrameError),
 }

@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::line::Shared;
 
-/// What a session through a proxy runs on.
+/// The byte stream of a session through a proxy.
 #[derive(Debug)]
 pub enum Wire {
     /// A connection upgraded from HTTP/1.1.
@@ -31,7 +31,7 @@ impl Wire {
     pub fn reset(self) -> io::Result<()> {
         match self {
             Self::Tls(stream) => stream.get_ref().0.set_zero_linger(),
-            // Dropping a stream that has not ended cancels it.
+            // Dropping a stream that has not ended resets it.
             Self::Tunnel(_) => Ok(()),
             Self::Paced(paced) => paced.wire.reset(),
         }
@@ -41,11 +41,11 @@ impl Wire {
 /// The speed of a slow reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Bytes that are read in a `pause`, and at once at most.
+    /// Bytes that are read per `pause`, and the maximum of one read.
     pub chunk: usize,
     /// The time for a `chunk`.
     pub pause: Duration,
-    /// Bytes that may wait unread: the receive buffer of a connection, the window of a stream.
+    /// Bytes that may be unread: the receive buffer of a connection, the window of a stream.
     pub buffer: u32,
 }
 
@@ -58,7 +58,7 @@ pub struct Paced {
 }
 
 impl Paced {
-    /// The wire, slowed down.
+    /// Returns the wire, slowed down.
     pub fn new(wire: Wire, pace: Pace) -> Self {
         Self { wire, pace, next: Box::pin(sleep(Duration::ZERO)) }
     }
@@ -82,13 +82,13 @@ impl Paced {
 pub struct Tunnel {
     upward: SendStream<Bytes>,
     downward: RecvStream,
-    /// What has come and was not asked for yet.
+    /// Bytes received and not read yet.
     unread: Bytes,
     _line: Shared,
 }
 
 impl Tunnel {
-    /// The tunnel on a stream of `line`, which it keeps open.
+    /// Returns the tunnel on a stream of `line`, which it keeps open.
     pub fn new(line: Shared, upward: SendStream<Bytes>, downward: RecvStream) -> Self {
         Self { upward, downward, unread: Bytes::new(), _line: line }
     }
@@ -109,7 +109,7 @@ impl Tunnel {
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.upward.reserve_capacity(bytes.len());
-        // `poll_capacity` tells of growth: what is left from an earlier grant must be looked for.
+        // `poll_capacity` reports growth only: what is left of an earlier grant must be checked first.
         while self.upward.capacity() == 0 {
             match ready!(self.upward.poll_capacity(context)) {
                 None => return Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
@@ -126,7 +126,7 @@ impl Tunnel {
     }
 }
 
-/// A stream that was given up has ended as a TCP connection does by RST; every other error is to be reported.
+/// Maps a reset stream to the error of a reset TCP connection; every other error is reported as it is.
 fn broken(error: h2::Error) -> io::Error {
     match error.reason() {
         Some(Reason::CANCEL | Reason::NO_ERROR) if error.is_reset() => ErrorKind::ConnectionReset.into(),

@@ -1,8 +1,9 @@
-//! What was accepted before an end reaches its peer, and so does the Close.
+//! Delivery: everything accepted before an end reaches its peer, and so does the Close.
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Initiator, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{EndReason, Initiator};
 
 use super::Case;
 use crate::peer::PeerRecord;
@@ -10,7 +11,7 @@ use crate::plan::{Behaviour, Link, Reading};
 use crate::wire::LegWire;
 
 impl Case<'_> {
-    /// Messages or a Close that did not arrive at a peer that was there to take them.
+    /// Returns messages or a Close that did not arrive at a peer that could take them.
     pub fn undelivered(&self) -> Vec<(&'static str, String)> {
         let mut failures = Vec::new();
         let endings = self.record.endings();
@@ -18,12 +19,14 @@ impl Case<'_> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let (client_end, app_end) = (self.record.client_end.borrow(), self.record.app_end.borrow());
         let plan = self.proxy.plan.session(self.record.number);
-        let is_ordered = self.ordered(|order| !matches!(order, Order::ProbeUpstream)).is_some();
+        let is_ordered = self.ordered(|order| !matches!(order, SessionOrder::ProbeUpstream)).is_some();
         if is_ordered || self.proxy.cut.get().is_some() {
             return failures;
         }
-        let orderly =
-            matches!(ending.reason, EndReason::Normal | EndReason::ClientLost | EndReason::Drain | EndReason::MaxAge);
+        let orderly = matches!(
+            ending.cause.reason(),
+            EndReason::Normal | EndReason::ClientLost | EndReason::Drain | EndReason::MaxAge
+        );
         let from = self.end_began().unwrap_or_default();
         let app_takes =
             takes(&plan.app) && plan.app.end.is_none() && !self.proxy.plan.is_troubled(Link::App, Duration::ZERO);
@@ -31,18 +34,18 @@ impl Case<'_> {
         let client_takes =
             takes(&plan.client) && plan.client.end.is_none() && !self.proxy.plan.is_troubled(client_link, from);
         if orderly && app_takes && client.close_in.is_some() && client.reset_in.is_none() {
-            failures.extend(missing("the app", &client_end, &app_end, ending.reason == EndReason::Normal));
+            failures.extend(missing("the app", &client_end, &app_end, ending.cause.reason() == EndReason::Normal));
         }
-        if ending.reason == EndReason::Normal
-            && ending.initiator == Initiator::Upstream
+        if ending.cause.reason() == EndReason::Normal
+            && ending.cause.initiator() == Initiator::Upstream
             && client_takes
             && app.close_in.is_some()
         {
             failures.extend(missing("the client", &app_end, &client_end, true));
         }
-        // An innocent peer that still takes bytes is not cut off.
-        let innocent_client = orderly || ending.reason == EndReason::UpstreamLost;
-        let innocent_app = ending.reason != EndReason::UpstreamLost;
+        // A peer that did not cause the end and still takes bytes is not cut off.
+        let innocent_client = orderly || ending.cause.reason() == EndReason::UpstreamLost;
+        let innocent_app = ending.cause.reason() != EndReason::UpstreamLost;
         for (name, wire, is_innocent) in [("client", &client, innocent_client), ("app", &app, innocent_app)] {
             if is_innocent && self.is_cut_off(wire, from) {
                 let text = format!("the {name} had acknowledged bytes at {:?}; gone {:?}", wire.acks.last(), wire.gone);
@@ -52,7 +55,7 @@ impl Case<'_> {
         failures
     }
 
-    /// Whether the connection was reset with bytes outstanding although they moved and their time was not over.
+    /// Returns whether the connection was reset with bytes outstanding although they moved and their time was not over.
     fn is_cut_off(&self, wire: &LegWire, from: Duration) -> bool {
         let Some(gone) = wire.gone else { return false };
         let moved = wire.acks.before(gone).is_some_and(|at| at + self.policy.write_stall / 2 > gone);
@@ -61,12 +64,12 @@ impl Case<'_> {
     }
 }
 
-/// Whether an end reads everything that comes, at once.
+/// Returns whether an end reads everything that arrives, at once.
 fn takes(behaviour: &Behaviour) -> bool {
     behaviour.reading == Reading::Prompt && behaviour.stopped.is_none()
 }
 
-/// What `to` has not got of what `from` sent before its Close.
+/// Returns a failure if `to` lacks anything that `from` sent before its Close.
 fn missing(name: &str, from: &PeerRecord, to: &PeerRecord, with_code: bool) -> Option<(&'static str, String)> {
     let (_, code, sent) = from.close_sent?;
     let received = to.close_received.map(|(_, code)| code);

@@ -1,22 +1,23 @@
-//! Ends: each has a cause, and each is over in time on both legs.
+//! Ends: each has a cause, and each completes in time on both legs.
 
 use std::time::Duration;
 
-use pulsegate::relay::{EndReason, Ending, Initiator, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{EndReason, Ending, Initiator};
 
 use super::{Case, FRAME_WAIT, MARGIN, SLACK};
 use crate::plan::Link;
 
 impl Case<'_> {
-    /// An end for which nothing on the wire or in the plan gives a reason.
+    /// Returns a failure for an end without a reason on the wire or in the plan.
     pub fn has_no_cause(&self, at: Duration, ending: &Ending) -> Option<(&'static str, String)> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let plan = self.proxy.plan.session(self.record.number);
-        let is_caused = match ending.reason {
+        let is_caused = match ending.cause.reason() {
             EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle => {
                 return self.killed_alive(at, ending);
             }
-            EndReason::Normal => match ending.initiator {
+            EndReason::Normal => match ending.cause.initiator() {
                 Initiator::Client => client.peer_end().is_some(),
                 Initiator::Upstream => app.peer_end().is_some(),
                 Initiator::Proxy => false,
@@ -26,12 +27,14 @@ impl Case<'_> {
                 let own = [client.own_end(), app.own_end()].into_iter().flatten().min().unwrap_or(at);
                 let is_stalled = app.full_last.max(self.before.app_full_until).is_some_and(|full| full + SLACK >= own)
                     && self.opened + self.policy.max_deferral <= own + SLACK;
-                let gave_up = self.ordered(|order| *order == Order::UpstreamUnresponsive).is_some();
+                let gave_up = self.ordered(|order| *order == SessionOrder::UpstreamUnresponsive).is_some();
                 app.fin_in.is_some() || app.reset_in.is_some() || gave_up || is_stalled
             }
             EndReason::Drain => self.proxy.drained.get().is_some(),
             EndReason::MaxAge => plan.max_age.is_some_and(|age| self.opened + age <= at + MARGIN),
-            EndReason::Admin => self.ordered(|order| matches!(order, Order::Close { .. } | Order::Abort(_))).is_some(),
+            EndReason::Admin => {
+                self.ordered(|order| matches!(order, SessionOrder::Close { .. } | SessionOrder::Abort(_))).is_some()
+            }
             // Pings that were held up before they reached the proxy's host arrive at once.
             EndReason::Rate => {
                 let is_troubled = self.proxy.plan.is_troubled(Link::Client(plan.host), self.opened);
@@ -40,10 +43,11 @@ impl Case<'_> {
             }
             EndReason::ProtocolError | EndReason::TooBig => false,
         };
-        (!is_caused).then(|| ("end without a cause", format!("{:?} by {:?}", ending.reason, ending.initiator)))
+        (!is_caused)
+            .then(|| ("end without a cause", format!("{:?} by {:?}", ending.cause.reason(), ending.cause.initiator())))
     }
 
-    /// An end that takes longer than the table of the teardown allows.
+    /// Returns a failure for each end that takes longer than the table of the teardown allows.
     pub fn end_takes_too_long(&self) -> Vec<(&'static str, String)> {
         let mut failures = Vec::new();
         let Some(began) = self.end_began() else { return failures };
@@ -51,14 +55,14 @@ impl Case<'_> {
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let (grace, own) = (policy.close_grace, [client.own_end(), app.own_end()].into_iter().flatten().min());
         let ordered = self.record.orders.borrow().last().map(|(at, _)| *at);
-        // What a peer sent last is read only when what came before it has found room.
+        // The last bytes of a peer are read only when there is room for those before them.
         let full = [client.full_until(now), app.full_until(now)].into_iter().flatten().max();
         let from = own.unwrap_or(began.max(full.unwrap_or_default())).max(ordered.unwrap_or_default());
         let bound = from + policy.max_deferral + 2 * grace + FRAME_WAIT;
         if now > bound + self.stopped(from) + SLACK {
             failures.push(("end past max_deferral", format!("began {began:?}, first act {own:?}, bound {bound:?}")));
         }
-        // A client that has ended its half may listen for as long as its app likes.
+        // A client that has ended its half may keep reading for as long as its app sends.
         let handshake = client.close_in.is_some() || app.close_in.is_some() || client.close_out.is_some();
         let is_half_closed = !handshake && client.gone.is_none() && app.gone.is_none() && app.peer_end().is_none();
         let marks = [
@@ -91,22 +95,22 @@ impl Case<'_> {
         let grace = self.policy.close_grace;
         let (client, app) = (self.record.client.borrow(), self.record.app.borrow());
         let began = self.end_began().unwrap_or(self.now);
-        // A drain or an age may wait for the end of a frame that moves, and the first end stands.
+        // A drain or an age may wait for the end of a frame that moves, and the first end prevails.
         let aged = self.proxy.plan.session(self.record.number).max_age.map(|age| self.opened + age);
         let first = [self.proxy.drained.get(), aged].into_iter().flatten().min().unwrap_or(began).min(began);
         for (at, order) in &*self.record.orders.borrow() {
             let (bound, gone) = match order {
-                Order::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
-                // A closing handshake that was under way stands.
-                Order::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
-                Order::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
+                SessionOrder::Abort(_) => (*at, client.gone.zip(app.gone).is_some()),
+                // A closing handshake that was under way continues.
+                SessionOrder::Close { .. } if began >= *at => (*at + FRAME_WAIT + grace, client.gone.is_some()),
+                SessionOrder::UpstreamUnresponsive if first >= *at => (*at + grace, app.gone.is_some()),
                 _ => continue,
             };
             if !gone && self.now > bound + self.stopped(*at) + SLACK {
                 failures.push(("order past its bound", format!("{order:?} at {at:?}, bound {bound:?}")));
             }
         }
-        // The leg of a client that was given up has `close_grace` in all.
+        // The leg of a client that was given up has `close_grace` in total.
         if let Some(at) = self.record.given_up()
             && client.gone.is_none()
             && self.now > at + grace + self.stopped(at) + SLACK

@@ -1,9 +1,9 @@
-//! The two promises: a live client is never torn down, and a dead one is gone within its bound.
+//! The two guarantees: a live client is never torn down, and a dead one is gone within its bound.
 
 use std::time::Duration;
 
 use pulsegate::heartbeat::{Liveness, Mode};
-use pulsegate::relay::{EndReason, Ending};
+use pulsegate::session::{EndReason, Ending};
 
 use super::{Case, MARGIN, SLACK};
 use crate::wire::{LegWire, Marks};
@@ -12,7 +12,7 @@ use crate::wire::{LegWire, Marks};
 const ADAPTIVE_MAX: Duration = Duration::from_secs(60);
 
 impl Case<'_> {
-    /// What arrives of a live client without doubt, and what may be taken for a sign of life.
+    /// Returns the certain signs of life of a client, and those that may count as one.
     fn signs<'w>(&self, wire: &'w LegWire) -> ([&'w Marks; 1], [&'w Marks; 2]) {
         let LegWire { bytes, frames, pongs, data, beats, .. } = wire;
         let is_protocol = matches!(self.policy.mode, Mode::Protocol | Mode::Off);
@@ -31,7 +31,7 @@ impl Case<'_> {
         if let Some(dead) = self.plays_dead_from() {
             return signs.into_iter().filter_map(|marks| marks.before(dead.min(at))).max();
         }
-        // What arrives while the process is stopped is read when it goes on.
+        // Bytes that arrive during a stop of the process are read when it continues.
         signs.into_iter().filter_map(|marks| marks.before(at)).max().map(|sign| self.proxy.process.awake(sign))
     }
 
@@ -41,7 +41,7 @@ impl Case<'_> {
         last.map_or(self.opened, |last| last.max(self.opened))
     }
 
-    /// The time that a client has for a sign of life, at least.
+    /// Returns the time that a client has for a sign of life, at least.
     fn window(&self) -> Duration {
         match self.policy.mode {
             Mode::Answer(_) => self.policy.window.unwrap_or_default(),
@@ -49,30 +49,30 @@ impl Case<'_> {
         }
     }
 
-    /// The same at most.
+    /// Returns the time that a client has for a sign of life, at most.
     fn longest_window(&self) -> Duration {
         let adaptive = if self.policy.adaptive { ADAPTIVE_MAX } else { Duration::ZERO };
         match self.policy.mode {
             // The window follows the quiet time.
             Mode::Answer(_) => Duration::ZERO,
-            // A message that finds no gap gives way to a ping.
+            // A message that finds no gap is replaced by a ping.
             Mode::App(_) => (self.policy.timeout.max(adaptive)) * (self.policy.max_missed + 1),
             _ => self.policy.timeout.max(adaptive) * self.policy.max_missed,
         }
     }
 
-    /// The longest quiet time before the proxy asks.
+    /// Returns the longest quiet time before the proxy probes.
     fn longest_quiet(&self) -> Duration {
         let policy = self.policy;
         match (&policy.mode, policy.liveness) {
             (Mode::Answer(_), _) => policy.window.unwrap_or_default(),
             (Mode::Protocol, Liveness::AnyBytes) => policy.interval,
-            // Bytes put the probe off that are no sign of life.
+            // Bytes that are no sign of life postpone the probe.
             _ => policy.interval.max(policy.probe_when_busy),
         }
     }
 
-    /// A client whose end has not begun although its time is over.
+    /// Returns a failure for a client whose end has not begun although its time is over.
     pub fn late(&self) -> Option<(&'static str, String)> {
         if self.policy.mode == Mode::Off {
             return None;
@@ -109,7 +109,7 @@ impl Case<'_> {
         self.downlink_is_dead(&client, app.full_until(now))
     }
 
-    /// A client that sends and takes nothing.
+    /// Returns a failure for a client that sends and takes nothing.
     fn downlink_is_dead(&self, client: &LegWire, app_full: Option<Duration>) -> Option<(&'static str, String)> {
         let policy = self.policy;
         if !matches!(policy.mode, Mode::Protocol) {
@@ -124,7 +124,8 @@ impl Case<'_> {
         })
     }
 
-    /// Whether the client has been taking one frame of the app, as it came, for all the time that a probe may wait.
+    /// Returns whether the client has been taking one frame of the app, as it came, for all the time that a probe may
+    /// wait.
     fn takes_a_long_frame(&self, client: &LegWire, at: Duration) -> bool {
         let policy = self.policy;
         let Some(since) = self.before.out_inside_since else { return false };
@@ -136,23 +137,24 @@ impl Case<'_> {
             && client.acks.before(at).is_some_and(|moved| moved + policy.write_stall > at + MARGIN)
     }
 
-    /// A client that was given up although it lived.
+    /// Returns a failure for a client that was given up although it was alive.
     pub fn killed_alive(&self, ended: Duration, ending: &Ending) -> Option<(&'static str, String)> {
         const RULE: &str = "live client torn down";
         let policy = self.policy;
         let client = self.record.client.borrow();
         let own = [client.own_end(), self.record.app.borrow().own_end()].into_iter().flatten().min();
         let at = self.record.given_up().or(own).unwrap_or(ended);
-        // What arrives at the very instant of the decision may be too late for it.
+        // A sign that arrives at the very instant of the decision may be too late for it.
         let sign = self.certain_sign_before(&client, at.saturating_sub(MARGIN));
-        let why = |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.reason)));
+        let why =
+            |text: &str| Some((RULE, format!("{:?} at {at:?}: {text}; last sign {sign:?}", ending.cause.reason())));
         if policy.mode == Mode::Off {
             return why("the heartbeat is off");
         }
-        if ending.reason != EndReason::Trickle && self.takes_a_long_frame(&client, at) {
+        if ending.cause.reason() != EndReason::Trickle && self.takes_a_long_frame(&client, at) {
             return why("it took all of a frame of the app, behind which its probe waited");
         }
-        match ending.reason {
+        match ending.cause.reason() {
             EndReason::HeartbeatTimeout => {
                 let sign = sign.unwrap_or(self.opened);
                 if sign + self.window() > at + MARGIN {
@@ -163,7 +165,7 @@ impl Case<'_> {
                 let moved = moved.is_some_and(|moved| moved + policy.write_stall > at + MARGIN);
                 let has_time = self.before.unacked_since.is_some_and(|since| since + policy.max_deferral > at)
                     && sign + policy.max_deferral > at;
-                // What the TLS stream of the simulation holds itself is not known.
+                // The bytes that the TLS stream of the simulation holds itself are not known.
                 let is_held = self.before.is_full && !client.is_encrypted;
                 if is_held && moved && has_time && !matches!(policy.mode, Mode::Answer(_)) {
                     return why("it took bytes that were held for it");
@@ -180,7 +182,7 @@ impl Case<'_> {
             }
             EndReason::Trickle if !client.is_encrypted => {
                 let since = self.before.inside_since.unwrap_or(at);
-                // Where its time ends in a long stop, what arrived meanwhile is read first.
+                // If its time ends in a long stop, the bytes that arrived meanwhile are read first.
                 let due = since + policy.frame_max_time;
                 let awake = self.proxy.process.awake(due);
                 let fresh = if awake > due + policy.stall_guard { policy.timeout } else { Duration::ZERO };

@@ -1,15 +1,15 @@
-//! What the proxy reports of itself, compared with what happened.
+//! The proxy's own reports, compared with the events.
 
 use std::time::Duration;
 
-use pulsegate::registry::Found;
-use pulsegate::relay::Ending;
+use pulsegate::registry::FoundSession;
+use pulsegate::session::Ending;
 
 use super::{Case, SLACK};
 use crate::proxy::Proxy;
 use crate::wire::LegWire;
 
-/// The registry, the ring of closed sessions and the memory that is held.
+/// Checks the registry, the ring of closed sessions and the memory that is held.
 pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
     let mut failures = Vec::new();
     let (mut live, mut closed) = (0, 0);
@@ -17,16 +17,17 @@ pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
         let (Some(_), Some(id)) = (record.opened.get(), record.id.get()) else { continue };
         let ending = record.endings().first().cloned();
         match (&ending, proxy.registry.find(id)) {
-            (None, Some(Found::Live(_))) => live += 1,
-            (Some((_, ending)), Some(Found::Closed(found)))
-                if found.ending.reason == ending.reason && found.ending.client_code == ending.client_code =>
+            (None, Some(FoundSession::Live(_))) => live += 1,
+            (Some((_, ending)), Some(FoundSession::Closed(found)))
+                if found.ending.cause.reason() == ending.cause.reason()
+                    && found.ending.client_code == ending.client_code =>
             {
                 closed += 1;
             }
             (ending, found) => {
                 let found = match found {
-                    Some(Found::Live(_)) => "live",
-                    Some(Found::Closed(_)) => "closed otherwise",
+                    Some(FoundSession::Live(_)) => "live",
+                    Some(FoundSession::Closed(_)) => "closed otherwise",
                     None => "unknown",
                 };
                 let text = format!("session {} is {found} there; it ended {ending:?}", record.number);
@@ -46,7 +47,7 @@ pub fn registry(proxy: &Proxy, now: Duration) -> Vec<(&'static str, String)> {
 }
 
 impl Case<'_> {
-    /// An end that is reported never, twice, or long after both legs are gone.
+    /// Returns a failure for an end that is reported never, twice, or long after both legs are gone.
     pub fn misreported(&self, endings: &[(Duration, Ending)]) -> Option<(&'static str, String)> {
         let reports = endings.len();
         let gone = self.record.client.borrow().gone.zip(self.record.app.borrow().gone);
@@ -56,14 +57,14 @@ impl Case<'_> {
         is_wrong.then(|| ("reports", format!("{reports} reports; legs gone {gone:?}")))
     }
 
-    /// Codes in the report that are not those of the wire.
+    /// Returns a failure for each code in the report that is not the one on the wire.
     pub fn wrong_codes(&self) -> Vec<(&'static str, String)> {
         let endings = self.record.endings();
         let Some((_, ending)) = endings.first() else { return Vec::new() };
         let wrong = |name: &str, code: u16, wire: &LegWire, received: Option<u16>| {
             let known = [wire.close_out, wire.close_in].map(|close| close.map(|(_, code)| code));
             let is_true = match code {
-                // A Close that left this host, and arrived, did not go unwritten.
+                // A Close that left this host, and arrived, was written.
                 1006 => received.is_none(),
                 code => known.contains(&Some(code)),
             };

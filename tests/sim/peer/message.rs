@@ -1,4 +1,4 @@
-//! Messages that show by themselves whether they are the right one, whole and unchanged.
+//! Messages whose payload shows whether they are the expected one, whole and unchanged.
 
 /// Bytes before the filling: the sender, the number and the length.
 const HEADER: usize = 9;
@@ -24,7 +24,7 @@ impl Message {
         payload
     }
 
-    /// Returns what is wrong with `payload`, where the message `number` of the end `tag` is expected.
+    /// Returns the fault of `payload`, where the message `number` of the end `tag` is expected.
     pub fn check(payload: &[u8], tag: u8, number: u32) -> Option<String> {
         let head = &payload[..payload.len().min(HEADER)];
         if payload == Self::payload(tag, number, payload.len()) && payload.len() >= HEADER {

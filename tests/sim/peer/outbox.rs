@@ -1,4 +1,4 @@
-//! What an end has to send, and the task that writes it.
+//! The queue of an end, and the task that writes it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,17 +12,17 @@ use tokio::time::sleep;
 use super::{Io, Side};
 use crate::transport::now;
 
-/// The most that is written without a look whether the process is stopped: a whole TLS record.
+/// The bytes that are written between two checks for a stop of the process, at most: a whole TLS record.
 const PIECE: usize = 16 * 1024;
 
-/// What an end has to send.
+/// The queue of bytes that an end has to send.
 pub struct Outbox {
     side: Side,
-    /// When the process of this end is stopped, and when it goes on.
+    /// The start and the end of the stop of this end's process.
     stop: Option<(Duration, Duration)>,
     parts: RefCell<VecDeque<Vec<u8>>>,
     waiting: Cell<usize>,
-    /// Bytes of a piece and the time between two, where it writes slowly.
+    /// The bytes of a piece and the time between two, where it writes slowly.
     pace: Cell<Option<(usize, Duration)>>,
     is_finished: Cell<bool>,
     changed: Notify,
@@ -70,7 +70,7 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub fn waiting(&self) -> usize {
         self.waiting.get()
     }
@@ -80,7 +80,7 @@ impl Outbox {
         self.pace.set(Some((piece, every)));
     }
 
-    /// Ends the stream behind what waits.
+    /// Ends the stream behind the waiting bytes.
     pub fn finish(&self) {
         self.is_finished.set(true);
         self.changed.notify_one();
@@ -90,7 +90,7 @@ impl Outbox {
         self.is_finished.get()
     }
 
-    /// Writes until the stream is to end, or the other end takes nothing any more.
+    /// Writes until the stream is to end, or the other end takes no more.
     pub async fn write_to(self: Rc<Self>, mut io: WriteHalf<Box<dyn Io>>) {
         loop {
             let part = self.parts.borrow_mut().pop_front();

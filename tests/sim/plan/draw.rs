@@ -8,7 +8,7 @@ use super::{Behaviour, EndKind, Event, Link, Plan, Reading, SessionPlan, Talk, T
 
 /// Every seed that this divides has TLS on its client legs.
 const TLS_EVERY: u64 = 10;
-/// When the last event of a plan begins at the latest, in seconds.
+/// The latest beginning of the last event of a plan, in seconds.
 const EVENTS_UNTIL: f64 = 60.0;
 
 /// Draws a time in seconds, in whole milliseconds.
@@ -18,7 +18,7 @@ pub fn seconds(rng: &mut Rng, from: f64, to: f64) -> Duration {
 }
 
 impl Plan {
-    /// The plan of `seed`, with up to `sessions` sessions; all of them where there are more than 15.
+    /// Returns the plan of `seed`, with up to `sessions` sessions; all of them where there are more than 15.
     pub fn draw(seed: u64, sessions: usize) -> Self {
         let mut rng = Rng::with_seed(seed);
         let is_crowd = sessions > 15;
@@ -27,7 +27,7 @@ impl Plan {
         let least = Duration::from_millis(rng.u64(1..80));
         let routes = rng.usize(1..=4);
         let first: Vec<_> = (0..routes).map(|_| policies::draw(&mut rng)).collect();
-        // A reload changes times and codes; what clients and apps speak stays.
+        // A reload changes times and codes; the protocols of clients and apps stay.
         let mut generations = vec![first.clone()];
         for _ in 0..2 {
             generations.push(first.iter().map(|policy| policies::redraw(&mut rng, policy)).collect());

@@ -48,7 +48,7 @@ pub struct Connection {
     peer_until: u64,
     timer: Option<Duration>,
     rto: Duration,
-    /// A slow link: bytes of a segment, and the time between two; and when the next may go.
+    /// The bytes of a segment on a slow link and the time between two; and the time of the next.
     pace: Option<(usize, Duration)>,
     paced_until: Duration,
     /// Received and not read.
@@ -57,11 +57,11 @@ pub struct Connection {
     early: BTreeMap<u64, Bytes>,
     fin_at: Option<u64>,
     announced: u64,
-    /// The peer broke the connection off.
+    /// The peer aborted the connection.
     pub is_reset: bool,
     /// This end did.
     pub is_aborted: bool,
-    /// No stream belongs to it any more.
+    /// The stream was dropped.
     is_orphan: bool,
     pub reader: Option<Waker>,
     pub writer: Option<Waker>,
@@ -105,12 +105,12 @@ impl Connection {
         }
     }
 
-    /// Whether the stream of the peer has ended and everything before was received.
+    /// Returns whether the stream of the peer has ended and everything before was received.
     pub fn is_at_end(&self) -> bool {
         self.fin_at == Some(self.received)
     }
 
-    /// Bytes that were never sent.
+    /// Returns the number of bytes that were never sent.
     pub fn untransmitted(&self) -> u64 {
         self.written - self.furthest
     }
@@ -120,7 +120,7 @@ impl Connection {
         self.pace = Some((bytes, every));
     }
 
-    /// When to call [`Self::expire`].
+    /// Returns the time at which to call [`Self::expire`].
     pub fn deadline(&self) -> Option<Duration> {
         let is_usable = self.is_open && !self.is_aborted && !self.is_reset;
         let is_paced = self.pace.is_some() && self.has_unsent() && is_usable;
@@ -128,7 +128,7 @@ impl Connection {
         [self.timer, paced].into_iter().flatten().min()
     }
 
-    /// Whether there are bytes that the peer has room for.
+    /// Returns whether there are bytes that the peer has room for.
     fn has_unsent(&self) -> bool {
         // The end may be acknowledged after it was to be sent again.
         let ends = self.fin && !self.fin_sent && !self.fin_acked && self.next == self.written;
@@ -144,7 +144,7 @@ impl Connection {
         }
     }
 
-    /// Takes in the first segment of a peer and answers it.
+    /// Processes the first segment of a peer and answers it.
     pub fn accept(&mut self, segment: &Segment, now: Duration) {
         self.peer_until = segment.room;
         self.open(Kind::Opened, now);
@@ -171,7 +171,7 @@ impl Connection {
         self.output(now);
     }
 
-    /// Breaks the connection off.
+    /// Aborts the connection.
     pub fn abort(&mut self) {
         if !self.is_aborted && !self.is_reset {
             self.push(Kind::Reset, self.next, Bytes::new());
@@ -181,7 +181,7 @@ impl Connection {
         self.wake();
     }
 
-    /// The stream is dropped: unread bytes of the peer make it an abort, as in Linux.
+    /// Handles the drop of the stream: unread bytes of the peer make it an abort, as in Linux.
     pub fn orphan(&mut self, now: Duration) {
         self.is_orphan = true;
         if self.buffer.is_empty() { self.finish(now) } else { self.abort() }
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// Takes in one segment.
+    /// Processes one segment.
     pub fn input(&mut self, segment: &Segment, now: Duration) {
         if self.is_aborted {
             return self.refuse(segment.kind);

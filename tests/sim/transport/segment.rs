@@ -7,7 +7,7 @@ pub const MAX_PAYLOAD: usize = 8 * 1024;
 /// Bytes of a segment without payload.
 const HEADER: usize = 29;
 
-/// What a segment is for.
+/// The purpose of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The first of a connection.
@@ -18,9 +18,9 @@ pub enum Kind {
     Data,
     /// Payload behind which the stream ends.
     Fin,
-    /// The connection is broken off.
+    /// The connection is aborted.
     Reset,
-    /// Asks a peer whose window is shut for an acknowledgement.
+    /// Requests an acknowledgement of a peer whose window is closed.
     Probe,
 }
 

@@ -26,7 +26,7 @@ pub struct Stream {
     aborts: Cell<bool>,
 }
 
-/// Breaks a connection off from outside of its stream.
+/// A handle that aborts a connection from outside of its stream.
 pub struct Breaker(Rc<Stack>, Rc<RefCell<Connection>>);
 
 impl Breaker {
@@ -49,7 +49,7 @@ impl Stream {
     /// Records in `wire` what arrives and what is acknowledged from here on.
     pub fn record(&self, wire: &Rc<RefCell<LegWire>>) {
         let mut connection = self.connection.borrow_mut();
-        // What arrived before the stream was taken over arrives now.
+        // Bytes from before the takeover of the stream count as arriving now.
         if !connection.buffer.is_empty() {
             wire.borrow_mut().arrived(now(), &connection.buffer);
         }
@@ -78,7 +78,7 @@ impl Stream {
         self.stack.flush(&self.connection);
     }
 
-    /// Makes the drop break the connection off.
+    /// Makes the drop abort the connection.
     pub fn abort_on_drop(&self) {
         self.aborts.set(true);
     }

@@ -1,4 +1,4 @@
-//! The promises that can be asked of any proxy, and of a WebSocket server without one, as a table.
+//! The promises that apply to any proxy, and to a WebSocket server without one, as a table.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -22,23 +22,23 @@ use crate::plan::{Fate, Opening, Plan, Session, Step};
 use crate::run::{self, Batch, Outcome, Pair};
 use crate::trace::Shared;
 
-/// Sessions at the same time.
+/// Concurrent sessions.
 const TOGETHER: u64 = 30;
 
-/// What is judged.
+/// The proxy or server under judgement.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// Where it finds the app; [`None`] for a server without one behind it.
+    /// The address at which it expects the app; [`None`] for a server without one behind it.
     pub app: Option<SocketAddr>,
-    /// The authority of its certificate; [`None`] is no TLS.
+    /// The authority of its certificate; [`None`] for no TLS.
     pub authority: Option<PathBuf>,
-    /// The time within which it is to end the session of a dead client, in milliseconds.
+    /// The time within which it must end the session of a dead client, in milliseconds.
     pub bound: u64,
 }
 
-/// One promise: how often it was kept.
+/// The result for one promise.
 #[derive(Debug, Default)]
 struct Row {
     kept: usize,
@@ -58,11 +58,11 @@ impl Row {
     }
 }
 
-/// Runs `count` seeds from `from` on; returns a Markdown table.
+/// Runs `count` seeds from `from` on and returns a Markdown table.
 ///
 /// # Errors
 ///
-/// What keeps the judge itself from working.
+/// Returns failures of the judge itself.
 pub async fn judge(target: &Target, from: u64, count: u64) -> Result<String> {
     let mut rows: [Row; 5] = Default::default();
     let mut first = from;
@@ -78,7 +78,7 @@ pub async fn judge(target: &Target, from: u64, count: u64) -> Result<String> {
         "orderly Close on both ends",
         "live clients are kept",
         "dead clients are gone within the bound",
-        "the cause is told in a Close",
+        "the cause is sent in a Close",
     ];
     let mut table = String::from("| promise | verdict | kept | first break |\n|---|---|---|---|\n");
     for (name, row) in names.iter().zip(rows).filter(|(_, row)| row.of > 0) {
@@ -92,7 +92,7 @@ pub async fn judge(target: &Target, from: u64, count: u64) -> Result<String> {
 fn plan(target: &Target, seed: u64) -> Plan {
     let mut plan = draw::for_any_proxy(seed, target.bound);
     if target.app.is_none() {
-        // A server that echoes or ignores messages: only the heartbeat is asked for.
+        // The server may ignore messages instead of echoing: only the heartbeat is judged.
         let session = &mut plan.sessions[0];
         if session.fate != Fate::ClientDies {
             session.fate = Fate::ClientClose;
@@ -193,8 +193,8 @@ fn score(target: &Target, batch: &Batch, outcome: &Outcome, rows: &mut [Row; 5])
     if session.fate == Fate::ClientDies {
         dead.add(number, outlives(target, session, pair));
         if target.app.is_some() {
-            let told = pair.app.received.iter().any(|(frame, _)| frame.opcode() == CLOSE);
-            cause.add(number, (!told).then(|| "the app of a dead client got no Close".to_owned()));
+            let sent = pair.app.received.iter().any(|(frame, _)| frame.opcode() == CLOSE);
+            cause.add(number, (!sent).then(|| "the app of a dead client got no Close".to_owned()));
         }
         return;
     }
@@ -204,13 +204,13 @@ fn score(target: &Target, batch: &Batch, outcome: &Outcome, rows: &mut [Row; 5])
         return;
     }
     if matches!(session.fate, Fate::AppFin | Fate::AppReset) {
-        let told = !pair.client.closes().is_empty();
-        cause.add(number, (!told).then(|| "the client of a lost app got no Close".to_owned()));
+        let sent = !pair.client.closes().is_empty();
+        cause.add(number, (!sent).then(|| "the client of a lost app got no Close".to_owned()));
         return;
     }
     let faults = judge::ends_only(batch, outcome);
     let first = |promise: Promise| faults.iter().find(|fault| fault.promise == promise).map(|fault| fault.text.clone());
-    // What was cut short by the end of a live client is that fault and no other.
+    // A cut by the end of a live client is that fault and no other.
     if !ended_early {
         bytes.add(number, first(Promise::Bytes));
         close.add(number, first(Promise::Close));
@@ -228,7 +228,7 @@ fn outlives(target: &Target, session: &Session, seen: &Pair) -> Option<String> {
     late(seen.client.gone()).then(|| format!("a dead client's leg was open after {allowed:?}"))
 }
 
-/// Whether the session ended before the step that was to end it.
+/// Returns true if the session ended before the step that was to end it.
 fn ended_early(session: &Session, seen: &Pair, has_app: bool) -> bool {
     let by_client = seen.client.sent.iter().any(|sent| sent.frame.opcode() == CLOSE && sent.done.is_some());
     match session.fate {

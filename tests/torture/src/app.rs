@@ -22,38 +22,38 @@ use crate::trace::Shared;
 /// A listening app.
 #[derive(Debug)]
 pub struct App {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
-/// What an app serves.
+/// The settings of one session at an app.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// The path of its session; [`None`] is any.
+    /// The path of its session; [`None`] for any.
     pub path: Option<String>,
-    /// What it does on its WebSocket.
+    /// Its actions on the WebSocket.
     pub script: Script,
-    /// Where it writes what it sees.
+    /// The record of its observations.
     pub trace: Shared,
-    /// Its process.
+    /// The switch of its process.
     pub switch: Arc<Switch>,
-    /// The link in front of it, set once it is known.
+    /// The link in front of it, set once it exists.
     pub link: Option<Arc<Control>>,
-    /// Whether it agrees to permessage-deflate.
+    /// True if it agrees to permessage-deflate.
     pub deflate: bool,
-    /// Seed of its payloads.
+    /// The seed of its payloads.
     pub seed: u64,
-    /// The time that it takes to answer the upgrade.
+    /// The delay of its response to the upgrade.
     pub answers_after: Duration,
 }
 
 impl App {
-    /// Starts it.
+    /// Starts the app.
     ///
     /// # Errors
     ///
-    /// What the kernel says to a new listener.
+    /// Returns the kernel's error for a new listener.
     pub fn start(terms: Terms) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         if terms.script.buffer > 0 {
@@ -63,11 +63,11 @@ impl App {
         Self::serve(socket.listen(128)?, vec![terms])
     }
 
-    /// Serves several sessions, told apart by their paths.
+    /// Serves several sessions, distinguished by their paths.
     ///
     /// # Errors
     ///
-    /// A listener without an address.
+    /// Fails if the listener has no address.
     pub fn serve(listener: TcpListener, terms: Vec<Terms>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         Ok(Self { address, serving: tokio::spawn(accept(listener, terms)) })
@@ -85,7 +85,7 @@ async fn accept(listener: TcpListener, terms: Vec<Terms>) {
     while let Ok((stream, _)) = listener.accept().await {
         let terms = terms.clone();
         connections.spawn(async move {
-            // What a client broke off is in its own record.
+            // A connection that the client broke off is in its own record.
             let _ = connection(stream, terms).await;
         });
     }
@@ -134,14 +134,14 @@ async fn connection(stream: TcpStream, all: Vec<Terms>) -> anyhow::Result<()> {
     }
 }
 
-/// Records when the peer's end has reached the kernel.
+/// Records the time at which the peer's end reaches the kernel.
 pub async fn watch(socket: std::sync::Weak<socket2::Socket>, trace: Shared) {
     if let Some(at) = link::ended(socket).await {
         trace.lock().hung_up.get_or_insert(at);
     }
 }
 
-/// Answers an ordinary request; returns what came behind it.
+/// Responds to an ordinary request and returns the bytes after it.
 async fn request(gate: &mut Gate, head: &Head, rest: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let target = head.start_line().split(' ').nth(1).unwrap_or_default();
     let length: usize = head.field("Content-Length").and_then(|length| length.parse().ok()).unwrap_or(0);

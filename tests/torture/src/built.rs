@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 ///
 /// # Errors
 ///
-/// A path at which there is nothing, or a build that fails.
+/// Fails if there is no file at the path, or if the build fails.
 pub fn binary(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = given {
         return path.canonicalize().with_context(|| format!("there is no {}", path.display()));

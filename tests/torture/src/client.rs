@@ -1,4 +1,4 @@
-//! The client: over TLS to a proxy with HTTP/1.1 or HTTP/2, or plainly to the app.
+//! The client: over TLS to a proxy with HTTP/1.1 or HTTP/2, or without TLS to the app.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,11 +24,11 @@ use crate::link;
 use crate::plan::{Opening, Transfer};
 use crate::tunnel::Tunnel;
 
-/// TLS settings of a client that trusts the authority in `file` and wants one version of HTTP.
+/// Returns the TLS settings of a client that trusts the authority in `file` and accepts one version of HTTP.
 ///
 /// # Errors
 ///
-/// A file that is no certificate.
+/// Fails if the file contains no certificate.
 pub fn tls(file: &Path, http2: bool) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file)? {
@@ -43,11 +43,11 @@ pub fn tls(file: &Path, http2: bool) -> Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-/// A session over HTTP/1.1: connects, upgrades `path`, and takes part until the end.
+/// Runs a session over HTTP/1.1: connects, upgrades `path`, and runs the script to the end.
 ///
 /// # Errors
 ///
-/// Anything before the upgrade is complete; a refusal is in the record.
+/// Returns any failure before the upgrade is complete. A refusal is in the record.
 pub async fn http1(
     address: SocketAddr,
     tls: Option<Arc<ClientConfig>>,
@@ -74,7 +74,7 @@ pub async fn http1(
         }
     };
     let watching = async {
-        // The proxy's end of the leg, even if the client is stopped or the link holds everything.
+        // The proxy's end of the leg is recorded even if the client is stopped or the link holds everything.
         let sockets = match ended {
             Some(control) => loop {
                 let far = control.far();
@@ -123,7 +123,7 @@ async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 #[derive(Debug)]
 pub struct Http2 {
     requests: SendRequest<Bytes>,
-    /// When the proxy ended the connection.
+    /// The task of the connection. It returns the time at which the proxy ended it.
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -134,11 +134,11 @@ impl Drop for Http2 {
 }
 
 impl Http2 {
-    /// Connects; streams have a receive window of `window` bytes.
+    /// Opens the connection. Streams have a receive window of `window` bytes.
     ///
     /// # Errors
     ///
-    /// Anything before the settings are exchanged.
+    /// Returns any failure before the settings are exchanged.
     pub async fn open(
         address: SocketAddr,
         tls: Arc<ClientConfig>,
@@ -159,7 +159,7 @@ impl Http2 {
             .await?;
         let pings = connection.ping_pong();
         let driver = tokio::spawn(async move {
-            // Every stream sees the error.
+            // Every stream reports the error.
             let _ = connection.await;
         });
         if let Some(mut pings) = pings {
@@ -168,11 +168,11 @@ impl Http2 {
         Ok(Self { requests, driver })
     }
 
-    /// A session on a stream of its own.
+    /// Runs a session on a stream of its own.
     ///
     /// # Errors
     ///
-    /// Anything before the upgrade is complete; a refusal is in the record.
+    /// Returns any failure before the upgrade is complete. A refusal is in the record.
     pub async fn session(&self, path: &str, offer: bool, mut setup: Setup) -> Result<()> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
@@ -195,11 +195,11 @@ impl Http2 {
         Ok(())
     }
 
-    /// An ordinary request; returns when it was complete.
+    /// Makes an ordinary request and returns the time at which it was complete.
     ///
     /// # Errors
     ///
-    /// An answer that is not 200 or not as long as asked for, or none.
+    /// Fails if there is no response, or one with another status than 200 or another length than requested.
     pub async fn transfer(&self, base: &str, transfer: Transfer) -> Result<Instant> {
         sleep(Duration::from_millis(transfer.at)).await;
         let method = if transfer.up > 0 { Method::POST } else { Method::GET };

@@ -1,5 +1,5 @@
-//! The lateness of the machine: of this process by its own clock, and of the proxy by the kernel's account of the time
-//! that its threads were ready to run and did not.
+//! The lateness of the machine: of this process by its own clock, and of the proxy by the kernel's statistics of the
+//! time that its threads were ready to run and did not.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts to record; `pid` is that of the proxy, if there is one.
+    /// Starts the record; `pid` is that of the proxy, if there is one.
     pub fn start(pid: Option<u32>) -> Self {
         let samples = Arc::<Mutex<Vec<_>>>::default();
         let shared = Arc::clone(&samples);
@@ -43,19 +43,19 @@ impl Clock {
         Self { samples, sampling }
     }
 
-    /// The lateness between two times, added up.
+    /// Returns the sum of the lateness between two times.
     pub fn late(&self, from: Instant, to: Instant) -> Duration {
         self.between(from, to).into_iter().sum()
     }
 
-    /// The longest time for which everything stood still between two times.
+    /// Returns the longest time for which the whole machine stood still between two times.
     pub fn standstill(&self, from: Instant, to: Instant) -> Duration {
         self.between(from, to).into_iter().max().unwrap_or_default()
     }
 
     fn between(&self, from: Instant, to: Instant) -> Vec<Duration> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        // A sample is taken when the lateness is over.
+        // A sample is taken at the end of the lateness.
         let touches =
             |at: Instant, late: Duration| at >= from && at.checked_sub(late + STEP).is_none_or(|began| began <= to);
         samples.iter().filter(|(at, late)| touches(*at, *late)).map(|(_, late)| *late).collect()
@@ -68,7 +68,7 @@ impl Drop for Clock {
     }
 }
 
-/// The time that each thread of a process has waited for a CPU (`/proc/PID/task/TID/schedstat`, second field).
+/// Returns the time that each thread of a process has waited for a CPU (`/proc/PID/task/TID/schedstat`, second field).
 fn waiting(pid: u32) -> HashMap<u32, Duration> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return HashMap::new() };
     let of = |entry: fs::DirEntry| {

@@ -10,26 +10,26 @@ use crate::plan::{
     Fate, Heartbeat, Link, Liveness, Millis, Mode, Opening, Plan, Script, Session, Step, Stop, Transfer, Transport,
 };
 
-/// Seeds whose sessions run through one proxy.
+/// The number of seeds whose sessions run through one proxy.
 pub const BATCH: u64 = 30;
 
-/// The circumstances that all seeds of a batch share.
+/// The conditions that all seeds of a batch share.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Worker threads of the proxy.
     pub workers: usize,
     /// A stop of its process.
     pub stop: Option<Stop>,
-    /// Whether sessions stay until the drain.
+    /// True if sessions stay until the drain.
     pub drains: bool,
-    /// Whether all apps freeze, so that none is left and `/readyz` has to say so.
+    /// True if all apps freeze, so that none is available and `/readyz` must report it.
     pub freezes: bool,
-    /// The heartbeat outside routes: no session has it, and none may suffer from it.
+    /// The heartbeat outside routes. No session uses it, and none may be affected by it.
     pub defaults: Heartbeat,
 }
 
 impl Block {
-    /// The circumstances of the batch with a seed in it.
+    /// Returns the conditions of the batch that contains a seed.
     pub fn of(seed: u64, tight: bool) -> Self {
         let mut rng = Rng::with_seed((seed / BATCH) ^ 0x5bd1_e995_7f4a_7c15);
         let freezes = seed / BATCH % 10 == 7;
@@ -41,8 +41,8 @@ impl Block {
     }
 }
 
-/// Makes the stop of the proxy meet a stage of the connection that has a limit: the TLS handshake, a head, the app's answer,
-/// a frame.
+/// Moves the stop of the proxy into a stage of the connection that has a limit: the TLS handshake, a head, the app's
+/// response, a frame.
 fn meet(rng: &mut Rng, plan: &mut Plan, stop: Stop) {
     if plan.link.up == 0 && plan.link.holds.is_empty() && chance(rng, 35) {
         let at = stop.at.saturating_sub(rng.u64(50..250));
@@ -52,7 +52,7 @@ fn meet(rng: &mut Rng, plan: &mut Plan, stop: Stop) {
             plan.sessions[0].answers_after = rng.u64(200..450);
         }
     }
-    // A frame is given fresh time after a stop: one that is to take too long must take longer still.
+    // A frame gets a new time limit after a stop: one that is to exceed it must take longer still.
     for session in plan.sessions.iter_mut().filter(|session| session.fate == Fate::ClientTrickles) {
         if let Some(Step::Slow { millis, pieces, .. }) = session.client.steps.last_mut() {
             *millis += 2 * stop.length;
@@ -84,20 +84,20 @@ fn pick<T: Copy>(rng: &mut Rng, weights: &[(T, u32)]) -> T {
     weights[0].0
 }
 
-/// The plan of a seed.
+/// Returns the plan of a seed.
 pub fn plan(seed: u64, tight: bool) -> Plan {
     let block = Block::of(seed, tight);
     let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491);
     let rng = &mut rng;
     let mut plan = if block.freezes || chance(rng, 68) { http1(rng, &block, tight) } else { http2(rng, &block, tight) };
-    // What a link has in its receive buffer counts as delivered for the proxy, and takes this long to reach the client.
+    // The proxy takes what is in a link's receive buffer for delivered. The client gets it this much later.
     for rate in [plan.link.down, plan.link.up].into_iter().filter(|rate| *rate > 0) {
         let residence = 40_000 * 1000 / rate.max(40_000);
         for session in &mut plan.sessions {
             session.beat.timeout = session.beat.timeout.max(400 + 2 * residence);
         }
     }
-    // A link of small pieces lags behind a flood, and a frame that is sent slowly behind it arrives fast.
+    // A link of small pieces lags behind a flood, and a frame that is sent slowly after it arrives fast.
     if plan.sessions.iter().any(|session| session.fate == Fate::ClientTrickles) {
         plan.link.piece = 0;
     }
@@ -109,7 +109,7 @@ pub fn plan(seed: u64, tight: bool) -> Plan {
     plan
 }
 
-/// A plan for any proxy: one session over HTTP/1.1, on a route whose `interval + timeout` is `bound`.
+/// Returns a plan for any proxy: one session over HTTP/1.1, on a route whose `interval + timeout` is `bound`.
 pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
     let mut rng = Rng::with_seed(seed ^ 0x6c07_8965);
     let rng = &mut rng;
@@ -121,7 +121,7 @@ pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
     let fate = pick(rng, &fates);
     let mut session = session(rng, beat, fate, true);
     (session.deflate, session.watched) = (false, None);
-    // An idle time in which only a heartbeat tells a live client from a dead one.
+    // An idle time in which only a heartbeat can distinguish a live client from a dead one.
     let still = Step::Pause(bound * 3 / 2);
     session.client.steps.insert(0, still.clone());
     session.app.steps.insert(0, still);
@@ -133,7 +133,7 @@ pub fn for_any_proxy(seed: u64, bound: Millis) -> Plan {
     }
     link.present |= session.client.steps.contains(&Step::Vanish);
     if session.client.steps.iter().any(|step| matches!(step, Step::Torrent { .. })) {
-        // A Pong behind a torrent comes too late by the client's own doing.
+        // A Pong after a torrent is late because of the client itself.
         session.beat.liveness = match session.beat.liveness {
             Liveness::PongOnly => Liveness::AnyFrame,
             other => other,
@@ -179,7 +179,7 @@ fn heartbeat(rng: &mut Rng, tight: bool) -> Heartbeat {
     }
 }
 
-/// The routes whose windows are so long that everything may be still for a while.
+/// Makes the windows of a route so long that everything may be still for a while.
 fn patient(rng: &mut Rng, beat: &mut Heartbeat) {
     beat.interval = rng.u64(500..1000);
     beat.timeout = rng.u64(2400..3000);
@@ -242,7 +242,7 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
         .collect();
     let rate = rng.u64(60_000..240_000);
     if kind < 60 {
-        // A slow link that all share: no session may be silent for longer than its own window because of the others.
+        // A slow link that all sessions share: none may be silent for longer than its own window because of the others.
         for session in &mut sessions {
             acts::calm(session);
             if matches!(session.beat.mode, Mode::Answer | Mode::Passive | Mode::App) {
@@ -261,7 +261,7 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
                 session.app.steps.insert(0, acts::message(rng, bytes));
             }
         }
-        // Uploads beside sessions that are quiet.
+        // Uploads beside idle sessions.
         30..50 => {
             link.up = rate / 4;
             let count = rng.usize(1..=3);
@@ -272,7 +272,8 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
             for session in &mut sessions {
                 session.beat.liveness = Liveness::AnyBytes;
             }
-            // What widens the window of a session that receives much is behind the uploads, too.
+            // For a session that receives much, the answers that widen its adaptive window also queue behind the
+            // uploads.
             if chance(rng, 50) {
                 let size = rng.usize(80_000..250_000);
                 sessions[0].app.steps.insert(0, acts::message(rng, size));
@@ -283,7 +284,7 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
             link.down = rate;
             transfers.push(Transfer { down: (rate * rng.u64(1000..2500) / 1000) as usize, up: 0, at: rng.u64(0..400) });
         }
-        // Patient routes, and a link that stands still for a while.
+        // Routes with long windows, and a link that stands still for a while.
         60..75 => {
             for session in &mut sessions {
                 patient(rng, &mut session.beat);
@@ -310,7 +311,7 @@ fn http2(rng: &mut Rng, block: &Block, tight: bool) -> Plan {
     }
 }
 
-/// Delays and cuts that hurt no session.
+/// Adds delays and pieces that harm no session.
 fn dress_link(rng: &mut Rng, link: &mut Link, session: &Session) {
     let least = session.beat.timeout.min(session.beat.window / 4);
     if chance(rng, 25) {
@@ -343,7 +344,7 @@ fn session(rng: &mut Rng, beat: Heartbeat, fate: Fate, alone: bool) -> Session {
         session.beat.mode = Mode::Protocol;
     }
     if fate == Fate::ClientBlocks && matches!(session.beat.mode, Mode::Answer | Mode::Passive) {
-        // A client that beats is alive, whether it reads or not.
+        // A client that sends its own heartbeat is alive whether it reads or not.
         session.beat.mode = Mode::Protocol;
     }
     if fate == Fate::AppFreezes {

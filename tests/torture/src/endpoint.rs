@@ -1,4 +1,4 @@
-//! One endpoint of a session: it carries out a script, answers Pings and Closes beside it, and records everything.
+//! One endpoint of a session. It runs a script, answers Pings and Closes meanwhile, and records everything.
 
 mod reader;
 
@@ -20,28 +20,28 @@ use crate::link::Control;
 use crate::plan::{Invalid, Script, Step};
 use crate::trace::{Answer, Sent, Shared};
 
-/// The end of a session that an endpoint is.
+/// The side of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It masks its frames.
+    /// The client. It masks its frames.
     Client,
-    /// It does not.
+    /// The app. It does not mask.
     App,
 }
 
-/// The question of the proxy's own heartbeat in `app` mode, and its answer in `answer` mode.
+/// The probe of the proxy's own heartbeat in `app` mode, and its answer in `answer` mode.
 pub const ASKED: &str = "hb?";
-/// The client's answer, and its beat in `answer` and `passive` mode.
+/// The client's answer, and its own heartbeat in `answer` and `passive` mode.
 pub const BEAT: &str = "hb!";
 
-/// How an endpoint takes part in a session.
+/// The settings of an endpoint.
 #[derive(Debug)]
 pub struct Setup {
     /// Client or app.
     pub role: Role,
-    /// What it does.
+    /// Its actions.
     pub script: Script,
-    /// Where it writes what it sees.
+    /// The record of its observations.
     pub trace: Shared,
     /// The switch of its process.
     pub switch: Arc<Switch>,
@@ -49,11 +49,11 @@ pub struct Setup {
     pub link: Option<Arc<Control>>,
     /// Its socket, if it has one of its own.
     pub socket: Option<Arc<Socket>>,
-    /// Whether it answers [`ASKED`] with [`BEAT`].
+    /// True if it answers [`ASKED`] with [`BEAT`].
     pub answers: bool,
-    /// How often it sends [`BEAT`] by itself.
+    /// The interval at which it sends [`BEAT`] by itself.
     pub beats: Option<Duration>,
-    /// Whether permessage-deflate is agreed.
+    /// True if permessage-deflate is agreed.
     pub deflate: bool,
     /// Seed of payloads and keys.
     pub seed: u64,
@@ -67,7 +67,7 @@ enum Event {
     Eof,
 }
 
-/// Takes part in a session until its connection has ended, and drops it.
+/// Runs the script until the connection has ended, and drops the connection.
 pub async fn run<S: AsyncRead + AsyncWrite>(stream: S, early: Vec<u8>, setup: Setup) {
     let (input, output) = tokio::io::split(stream);
     let (events, queue) = mpsc::unbounded_channel();
@@ -120,9 +120,9 @@ struct Writer<S> {
     muted: watch::Sender<bool>,
     rng: Rng,
     next_beat: Option<Instant>,
-    /// Whether a Close was sent: nothing follows.
+    /// True once a Close is sent: no frame follows it.
     closed: bool,
-    /// Whether the script goes no further: the peer has closed.
+    /// True once the script is cut short: the peer has closed.
     stopped: bool,
     eof: bool,
 }
@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         if let Ok(Ended::Reset) = ended {
             return Ended::Reset;
         }
-        // What cannot be written is no reason not to read on.
+        // A failed write does not stop the reading.
         Ended::Done
     }
 
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         (self.setup.role == Role::Client).then(|| self.rng.u32(..).to_be_bytes())
     }
 
-    /// Letters only, so that a text is valid and no heartbeat.
+    /// Returns letters only, so that a text is valid and no heartbeat.
     fn letters(&mut self, size: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(size + 16);
         while bytes.len() < size {
@@ -309,7 +309,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         self.send(frames, &all).await
     }
 
-    /// Writes without a pause, and records each write as one entry: the proxy, not this end, is to be the slowest.
+    /// Writes without a pause, and records each write as one entry, so that the proxy is slower than this endpoint.
     async fn torrent(&mut self, time: Duration, size: usize, burst: usize) -> io::Result<()> {
         let (mut frame, bytes) = self.frame(0x80 | BINARY, size);
         frame.repeats = burst as u64;
@@ -363,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
             Invalid::Mask => Frame::encode(0x80 | BINARY, other, b"odd").1,
             Invalid::Length => frame::head(0x80 | BINARY, key, 1 << 63),
         };
-        // Nothing follows a violation: the peer reads no further.
+        // No frame follows a violation: the peer reads no further.
         self.closed = true;
         self.output.write_all(&bytes).await?;
         self.output.flush().await
@@ -379,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         Ok(())
     }
 
-    /// Between two frames of a message: only control frames.
+    /// Answers the queued Pings between two frames of a message; all other events wait.
     async fn serve_between(&mut self) -> io::Result<()> {
         while let Ok(event) = self.queue.try_recv() {
             self.waiting.push_back(event);
@@ -408,7 +408,7 @@ impl<S: AsyncRead + AsyncWrite> Writer<S> {
         Ok(())
     }
 
-    /// Answers until a time, or until the connection has ended.
+    /// Answers until a given time, or until the connection has ended.
     async fn idle(&mut self, until: Option<Instant>) -> io::Result<()> {
         loop {
             self.serve().await?;

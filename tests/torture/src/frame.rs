@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 §5.2): an encoder, and a streaming parser that keeps a hash of each payload.
+//! WebSocket frames (RFC 6455 §5.2): an encoder, and a streaming parser that keeps a hash of each payload. Written for
+//! this judge alone, which shares no code with the program or with its other tests.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
@@ -20,7 +21,7 @@ pub const PONG: u8 = 10;
 /// Payloads up to this size are kept.
 const KEPT: u64 = 125;
 
-/// Payloads up to this size are tiny: equal messages of such a size that follow one another are one entry.
+/// The maximum size of a tiny payload. Equal consecutive messages of such a size are one entry.
 const TINY: u64 = 8;
 
 /// A frame that was sent or received.
@@ -36,32 +37,32 @@ pub struct Frame {
     pub hash: u64,
     /// The unmasked payload, if it is short.
     pub payload: Vec<u8>,
-    /// The number of such frames, one behind another.
+    /// The number of consecutive equal frames.
     pub repeats: u64,
 }
 
 impl Frame {
-    /// The opcode.
+    /// Returns the opcode.
     pub fn opcode(&self) -> u8 {
         self.first & 0x0F
     }
 
-    /// Whether both have the same bytes, however often they are repeated.
+    /// Returns true if both have the same bytes, whatever their number of repeats.
     pub fn is_like(&self, other: &Self) -> bool {
         (self.first, self.key, self.length, self.hash) == (other.first, other.key, other.length, other.hash)
     }
 
-    /// Whether it is a tiny binary message. Millions of them make a flood.
+    /// Returns true for a tiny binary message. A flood consists of millions of them.
     fn is_tiny(&self) -> bool {
         self.first == 0x80 | BINARY && self.length <= TINY
     }
 
-    /// Whether it belongs to a message.
+    /// Returns true if it belongs to a message.
     pub fn is_data(&self) -> bool {
         self.opcode() < CLOSE
     }
 
-    /// The code and the reason of a Close; 1005 if it is empty.
+    /// Returns the code and the reason of a Close; 1005 if it is empty.
     pub fn close(&self) -> Option<(u16, String)> {
         (self.opcode() == CLOSE).then(|| match self.payload.split_first_chunk::<2>() {
             Some((code, reason)) => (u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()),
@@ -69,7 +70,7 @@ impl Frame {
         })
     }
 
-    /// The frame and its bytes, with a first byte and a key of the caller's choice.
+    /// Returns the frame and its bytes, for a given first byte and key.
     pub fn encode(first: u8, key: Option<[u8; 4]>, payload: &[u8]) -> (Self, Vec<u8>) {
         let mut bytes = head(first, key, payload.len() as u64);
         let start = bytes.len();
@@ -100,7 +101,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The header of a frame, its length as short as possible.
+/// Returns the header of a frame, with its length in the shortest form.
 pub fn head(first: u8, key: Option<[u8; 4]>, length: u64) -> Vec<u8> {
     let masked: u8 = if key.is_some() { 0x80 } else { 0x00 };
     let mut bytes = vec![first];
@@ -127,7 +128,7 @@ pub fn mask(bytes: &mut [u8], key: Option<[u8; 4]>, offset: usize) {
     }
 }
 
-/// The payload of a Close.
+/// Returns the payload of a Close.
 pub fn close_payload(close: Option<&(u16, String)>) -> Vec<u8> {
     close.map_or(Vec::new(), |(code, reason)| [&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
@@ -151,7 +152,8 @@ struct Open {
 }
 
 impl Parser {
-    /// A parser of frames that must all be masked, or none; RSV1 may be set on the first frame of a message, or never.
+    /// Returns a parser. `masked`: all frames must be masked, or none. `rsv1`: RSV1 may be set on the first frame of a
+    /// message, or never.
     pub fn new(masked: bool, rsv1: bool) -> Self {
         Self { head: Vec::new(), open: None, masked, rsv1, tiny: Vec::new() }
     }
@@ -160,7 +162,7 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// The rule that a header breaks.
+    /// Returns the rule that a header breaks.
     pub fn add(&mut self, mut bytes: &[u8], frames: &mut Vec<(Frame, Instant)>) -> Result<(), &'static str> {
         let now = Instant::now();
         loop {
@@ -211,7 +213,7 @@ impl Parser {
         }
     }
 
-    /// Counts the frames at the beginning of `bytes` that equal the last one, and returns what is behind them: an app must
+    /// Counts the frames at the front of `bytes` that equal the last one, and returns the bytes after them: an app must
     /// read a flood faster than a proxy relays it.
     fn skip_equal<'a>(&self, bytes: &'a [u8], now: Instant, frames: &mut [(Frame, Instant)]) -> &'a [u8] {
         let (size, Some((last, at))) = (self.tiny.len(), frames.last_mut()) else { return bytes };
@@ -226,7 +228,7 @@ impl Parser {
         &bytes[count * size..]
     }
 
-    /// Whether a frame has begun and is not complete.
+    /// Returns true if a frame has begun and is not complete.
     pub fn is_within_frame(&self) -> bool {
         self.open.is_some() || !self.head.is_empty()
     }

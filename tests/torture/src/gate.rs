@@ -1,5 +1,5 @@
-//! A socket whose process can be stopped: while it is, nothing is read and nothing written, and the kernel goes on
-//! acknowledging, as it does for a process under SIGSTOP.
+//! A socket whose process can be stopped: meanwhile nothing is read or written, and the kernel still acknowledges, as
+//! for a process under SIGSTOP.
 
 use std::io;
 use std::pin::Pin;
@@ -31,7 +31,7 @@ impl Switch {
         }
     }
 
-    /// Whether the process is stopped.
+    /// Returns true while the process is stopped.
     pub fn is_stopped(&self) -> bool {
         self.state().0
     }
@@ -56,18 +56,18 @@ impl Switch {
 pub struct Gate {
     stream: TcpStream,
     switch: Arc<Switch>,
-    /// Bytes until a pause, and its length.
+    /// The bytes before a pause, and its length.
     pause: Option<(usize, Duration)>,
     pausing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gate {
-    /// A socket that obeys `switch`.
+    /// Returns a socket that obeys `switch`.
     pub fn new(stream: TcpStream, switch: Arc<Switch>) -> Self {
         Self { stream, switch, pause: None, pausing: None }
     }
 
-    /// The same with a pause after so many bytes written.
+    /// Returns a socket that obeys `switch` and pauses once after this many bytes written.
     pub fn pausing(stream: TcpStream, switch: Arc<Switch>, bytes: usize, pause: Duration) -> Self {
         Self { pause: (bytes > 0).then_some((bytes, pause)), ..Self::new(stream, switch) }
     }

@@ -1,4 +1,4 @@
-//! The verdict: what was seen, against what was promised.
+//! The verdict: a comparison of the records with the promises.
 
 mod cause;
 mod close;
@@ -13,34 +13,34 @@ use crate::run::{Batch, Outcome, Pair};
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
-    /// What each end received equals what the other sent.
+    /// Each end receives what the other sent.
     Bytes,
-    /// A Close arrives, with its code, and FIN behind it.
+    /// A Close arrives, with its code, and FIN after it.
     Close,
     /// A live client is not torn down.
     Live,
     /// A dead client is gone within its bound.
     Dead,
-    /// The log and `/readyz` are true.
+    /// The log and `/readyz` are correct.
     Cause,
-    /// Nothing is left.
+    /// No resource is left.
     Rest,
 }
 
-/// Something that must not be.
+/// A violation.
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// The promise.
     pub promise: Promise,
-    /// What was expected, and what was seen.
+    /// The expected and the recorded behaviour.
     pub text: String,
-    /// Whether a machine that was late may explain it.
+    /// True if a late machine may explain it.
     pub excused: bool,
-    /// Whether an end that came too early may explain it.
+    /// True if an early end may explain it.
     pub by_end: bool,
 }
 
-/// Faults of a seed; lines of the log that belong to it.
+/// The verdict on a seed.
 #[derive(Debug)]
 pub struct Verdict {
     /// Faults that count.
@@ -49,10 +49,10 @@ pub struct Verdict {
     pub discarded: Vec<Fault>,
 }
 
-/// What a busy machine may add to any bound, beside the lateness that is measured.
+/// The tolerance for a busy machine, added to every bound beside the measured lateness.
 pub const SLACK: Duration = Duration::from_millis(600);
 
-/// One session, with everything that its judges need.
+/// One session, with the data that its judges need.
 pub(crate) struct Case<'a> {
     pub(crate) batch: &'a Batch,
     pub(crate) plan: &'a Plan,
@@ -62,7 +62,7 @@ pub(crate) struct Case<'a> {
     pub(crate) path: &'a str,
     pub(crate) app: std::net::SocketAddr,
     pub(crate) faults: Vec<Fault>,
-    /// What makes it doubtful that client and app were alive on time.
+    /// A reason to doubt that client and app were alive on time.
     pub(crate) doubt: Option<String>,
 }
 
@@ -72,12 +72,12 @@ impl Case<'_> {
         self.faults.push(Fault { promise, text: text.into(), excused: false, by_end });
     }
 
-    /// Bytes that are missing, or a Close where they should be.
+    /// Adds a fault for missing bytes, or for a Close in their place.
     pub(crate) fn cut(&mut self, text: impl Into<String>) {
         self.faults.push(Fault { promise: Promise::Bytes, text: text.into(), excused: false, by_end: true });
     }
 
-    /// A fault that a late machine may explain: it was late between these times.
+    /// Adds a fault that a machine that was late between these times may explain.
     pub(crate) fn timed(&mut self, promise: Promise, from: Instant, to: Instant, text: impl Into<String>) {
         let late = self.batch.clock.late(from, to);
         let text = format!("{}; the machine was late by {} ms", text.into(), late.as_millis());
@@ -85,20 +85,20 @@ impl Case<'_> {
         self.faults.push(Fault { promise, text, excused, by_end: excused });
     }
 
-    /// A leg that has not ended by the end of the run. A late machine explains it only where less than `needed` is left of
-    /// the time since then without its lateness.
+    /// Adds a fault for a leg that has not ended by the end of the run. A late machine explains it only if less than
+    /// `needed` is left of the time since then without its lateness.
     pub(crate) fn endless(&mut self, promise: Promise, since: Instant, needed: Duration, text: impl Into<String>) {
         let to = self.seen.client.start + crate::run::deadline(self.plan);
         let (seen, late) = (to.saturating_duration_since(since), self.batch.clock.late(since, to));
         let text = format!("{} in {seen:?}; the machine was late by {} ms", text.into(), late.as_millis());
         let excused = seen.saturating_sub(late) < needed;
-        // What trickles while the machine stands still is read at once, and was no trickle.
+        // Bytes that trickle while the machine stands still are read at once, and do not count as a trickle.
         let by_end = excused || self.fate() == Fate::ClientTrickles;
         self.faults.push(Fault { promise, text, excused, by_end });
     }
 
-    /// The machine or an end of the session stood still for so long that its client does not count as live. What an early
-    /// end explains is excused then; a byte that is wrong is not.
+    /// Excuses faults if the machine or an end of the session stood still for so long that its client does not count as
+    /// live. This covers all that an early end explains, but not a wrong byte.
     fn excuse_by_doubt(&mut self) {
         let client = &self.seen.client;
         let ends = [client.gone(), self.seen.app.gone()].into_iter().flatten();
@@ -115,7 +115,7 @@ impl Case<'_> {
         }
     }
 
-    /// The time of a stop of the proxy from `from` on.
+    /// Returns the time of a stop of the proxy from `from` on.
     pub(crate) fn stop_after(&self, from: Instant) -> Duration {
         self.batch.stopped.map_or(Duration::ZERO, |(_, to)| to.saturating_duration_since(from))
     }
@@ -125,26 +125,26 @@ impl Case<'_> {
     }
 }
 
-/// Whether the client's answer may be under way for longer than a closing handshake waits (`timeout`): the app has closed,
-/// and the client's link is slow, or the client reads what the link holds for it too slowly.
+/// Returns true if the client's answer may take longer than a closing handshake waits (`timeout`): the app has closed,
+/// and the client's link is slow, or the client reads too slowly what the link holds for it.
 pub(crate) fn outlasts_its_close(case: &Case<'_>) -> bool {
     let pace = case.session.client.pace;
     let held = if pace == 0 || !case.plan.link.present { 0 } else { crate::link::HELD * 1000 / pace };
     case.fate() == Fate::AppClose && (case.plan.link.up > 0 || held > case.session.beat.timeout / 2)
 }
 
-/// Bytes that the socket of an end that does not read takes, or the link before it.
+/// Returns the bytes that the socket, or the link before it, takes for an end that does not read.
 fn taken_unread(case: &Case<'_>) -> usize {
     if case.plan.link.present { 20_000 } else { 60_000 }
 }
 
-/// Whether the app sends more than the socket of a client takes that does not read.
+/// Returns true if the app sends more than the socket of a client that does not read takes.
 pub(crate) fn has_backlog(case: &Case<'_>) -> bool {
     Plan::bytes(&case.session.app) > taken_unread(case)
 }
 
-/// Whether FIN cannot reach the kernel of an end, or of its link: it takes nothing any more, and its receive buffer is
-/// full. That the proxy has closed its own descriptor shows at the end of the batch.
+/// Returns true if FIN cannot reach the kernel of an end, or of its link: it takes no more bytes, and its receive
+/// buffer is full. The count of descriptors at the end of the batch shows that the proxy has closed its own.
 pub(crate) fn is_out_of_reach(case: &Case<'_>) -> bool {
     let is_blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Partial { .. });
     let (client, app) = (&case.session.client, &case.session.app);
@@ -152,12 +152,12 @@ pub(crate) fn is_out_of_reach(case: &Case<'_>) -> bool {
     to_app && app.steps.iter().any(is_blind) || has_backlog(case) && client.steps.iter().any(is_blind)
 }
 
-/// Whether the client writes faster than a busy proxy reads.
+/// Returns true if the client writes faster than a busy proxy reads.
 pub(crate) fn is_torrent(case: &Case<'_>) -> bool {
     case.session.client.steps.iter().any(|step| matches!(step, Step::Torrent { .. }))
 }
 
-/// The faults of a session in what its two ends received, whatever the proxy is: bytes, Closes and the end.
+/// Returns the faults in what the two ends of a session received, for any proxy: bytes, Closes and the end.
 pub fn ends_only(batch: &Batch, outcome: &Outcome) -> Vec<Fault> {
     let (Some(session), Some(seen)) = (outcome.plan.sessions.first(), outcome.proxied.first()) else {
         return Vec::new();
@@ -222,13 +222,13 @@ pub fn judge(batch: &Batch, outcome: &Outcome) -> Verdict {
     Verdict { faults, discarded }
 }
 
-/// The faults of `/readyz` in a batch: it must be 503 once all apps are frozen, and 200 as long as one answers.
+/// Returns the faults of `/readyz` in a batch: it must be 503 once all apps are frozen, and 200 as long as one answers.
 pub fn readiness(batch: &Batch, frozen: bool) -> Vec<String> {
     let first = batch.ready.iter().position(|(_, status)| *status == Some(200));
     let Some(first) = first else { return vec![format!("/readyz was never 200: {:?}", batch.ready.first())] };
     let apps = || batch.outcomes.iter().flat_map(|outcome| outcome.plan.sessions.iter().zip(&outcome.proxied));
     if !frozen {
-        // 503 is right from the drain on.
+        // 503 is correct from the drain on.
         let live =
             batch.outcomes.iter().flat_map(|outcome| &outcome.proxied).filter_map(|pair| pair.client.gone()).min();
         let wrong = batch.ready[first..]

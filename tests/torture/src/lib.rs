@@ -6,8 +6,8 @@
 //!                                                                      └──judge──▶ faults
 //! ```
 //!
-//! [`draw`] turns a seed into a [`plan`], [`run`] carries a batch of plans out through one [`proxy`] process, and
-//! [`judge`] compares what was seen with what was promised. [`shrink`] makes a failing plan smaller.
+//! [`draw`] turns a seed into a [`plan`], [`run`] runs a batch of plans through one [`proxy`] process, and [`judge`]
+//! compares the records with the promises. [`shrink`] makes a failing plan smaller.
 
 pub mod against;
 pub mod app;

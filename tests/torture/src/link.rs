@@ -1,4 +1,4 @@
-//! A link: a TCP relay that limits the rate, delays, cuts into pieces, holds everything, and carries FIN and RST.
+//! A link: a TCP relay that limits the rate, delays, cuts into pieces, holds all bytes, and relays FIN and RST.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,16 +16,16 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::plan::Link;
 
-/// The buffers of a link's sockets: what it holds back piles up at its ends, where the sender sees it.
+/// The buffers of a link's sockets. Bytes that it holds back accumulate at its ends, so that the sender notices.
 const BUFFER: u32 = 16 * 1024;
-/// About what a link without a delay holds when its reader is slow, the kernel's part (twice [`BUFFER`] for a socket) and
-/// the reader's own buffer of the same size included.
+/// The approximate number of bytes that a link without a delay holds for a slow reader, including the kernel's part
+/// (twice [`BUFFER`] for a socket) and the reader's own buffer of the same size.
 pub(crate) const HELD: u64 = 10 * BUFFER as u64;
 
-/// A link that takes connections at `address`.
+/// A link that accepts connections at `address`.
 #[derive(Debug)]
 pub struct Relay {
-    /// Where to connect to.
+    /// The address to connect to.
     pub address: SocketAddr,
     /// Its controls.
     pub control: Arc<Control>,
@@ -42,17 +42,17 @@ pub struct Control {
 }
 
 impl Control {
-    /// From now on nothing passes, in either direction; neither FIN nor RST do.
+    /// Stops all traffic from now on, in both directions, FIN and RST included.
     pub fn vanish(&self) {
         self.vanished.send_replace(true);
     }
 
-    /// The sockets towards the target.
+    /// Returns the sockets towards the target.
     pub fn far(&self) -> Vec<Weak<Socket>> {
         self.far.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits while nothing may pass.
+    /// Waits while the link holds.
     async fn passable(&self) {
         if self.plan.holds.is_empty() && !*self.vanished.borrow() {
             return;
@@ -85,11 +85,11 @@ enum Parcel {
 }
 
 impl Relay {
-    /// A link to `target`.
+    /// Returns a link to `target`.
     ///
     /// # Errors
     ///
-    /// What the kernel says to a new listener.
+    /// Returns the kernel's error for a new listener.
     pub fn to(target: SocketAddr, plan: &Link) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(BUFFER)?;
@@ -122,7 +122,7 @@ impl Drop for Relay {
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// Returns the kernel's error.
 pub async fn connect(target: SocketAddr, buffer: u32) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if buffer > 0 {
@@ -137,11 +137,11 @@ async fn connected(socket: TcpSocket, target: SocketAddr) -> io::Result<TcpStrea
     Ok(stream)
 }
 
-/// A second handle of a socket, for options and for its end.
+/// Returns a second handle of a socket, for options and for its end.
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// Returns the kernel's error.
 pub fn handle(stream: &TcpStream) -> io::Result<Arc<Socket>> {
     Ok(Arc::new(SockRef::from(stream).try_clone()?))
 }
@@ -173,11 +173,11 @@ async fn connection(near: TcpStream, target: SocketAddr, control: Arc<Control>) 
     }
 }
 
-/// Carries one direction; an error is a reset of either side.
+/// Relays one direction; an error is a reset of either side.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64, control: &Control) -> Result<(), ()> {
     let Link { delay, piece, .. } = control.plan;
-    // A link holds no more than its delay takes: what it has accepted counts as delivered for the sender. One without a
-    // rate has a parcel for each 5 ms, so that a slow reader behind it is seen to be one.
+    // A link holds no more than its delay needs: the sender takes accepted bytes for delivered. One without a rate has
+    // a parcel for each 5 ms, so that a slow reader behind it is visible as such.
     let pieces = if rate == 0 { delay / 5 } else { delay / 20 };
     let held = 1 + usize::try_from(pieces).unwrap_or(1);
     let (sender, mut parcels) = mpsc::channel::<(Instant, Parcel)>(held);
@@ -229,8 +229,8 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: u64, contr
     tokio::try_join!(read, write).map(|_| ())
 }
 
-/// Waits until the peer of a socket has ended its direction or reset the connection, whether or not what it sent before
-/// has been read; [`None`] if this side has closed the socket first.
+/// Waits until the peer of a socket has ended its direction or reset the connection, whether or not the bytes before
+/// were read; [`None`] if this side has closed the socket first.
 pub async fn ended(socket: Weak<Socket>) -> Option<std::time::Instant> {
     loop {
         {

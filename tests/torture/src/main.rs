@@ -39,16 +39,16 @@ struct Arguments {
     /// Judge any other proxy at this address, or with no --app-listen a WebSocket server
     #[arg(long, value_name = "HOST:PORT")]
     against: Option<SocketAddr>,
-    /// Where the app listens for that proxy
+    /// The address on which the app listens for that proxy
     #[arg(long, value_name = "HOST:PORT", requires = "against")]
     app_listen: Option<SocketAddr>,
-    /// The authority of that proxy's certificate; without it no TLS is spoken
+    /// The authority of that proxy's certificate; without it the connection has no TLS
     #[arg(long, value_name = "FILE", requires = "against")]
     ca: Option<PathBuf>,
-    /// The time within which that proxy is to end the session of a dead client
+    /// The time within which that proxy must end the session of a dead client
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 2000, requires = "against")]
     bound: u64,
-    /// Print the plan of a seed and end
+    /// Print the plan of a seed and exit
     #[arg(long, value_name = "N")]
     show: Option<u64>,
 }

@@ -1,11 +1,11 @@
-//! A plan: everything that one seed decides, as plain data.
+//! A plan: all decisions of one seed, as plain data.
 
 use std::fmt;
 
-/// A number of milliseconds.
+/// Returns a number of milliseconds.
 pub type Millis = u64;
 
-/// Everything that one seed decides.
+/// All decisions of one seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The seed it was drawn from.
@@ -16,7 +16,7 @@ pub struct Plan {
     pub link: Link,
     /// The sessions: one over HTTP/1.1, up to four on one HTTP/2 connection.
     pub sessions: Vec<Session>,
-    /// Ordinary requests beside them on the HTTP/2 connection.
+    /// Ordinary requests on the same HTTP/2 connection.
     pub transfers: Vec<Transfer>,
     /// A stop of the proxy's process.
     pub stop: Option<Stop>,
@@ -24,19 +24,19 @@ pub struct Plan {
     pub opening: Opening,
 }
 
-/// The opening of a client's connection: when it begins, and a pause after so many of its bytes, be it within the TLS
-/// handshake or within a head.
+/// The opening of a client's connection: its start, and a pause after a number of its bytes, within the TLS handshake
+/// or within a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
-    /// When the client connects.
+    /// The time at which the client connects.
     pub at: Millis,
-    /// Bytes before the pause; 0 is no pause.
+    /// Bytes before the pause; 0 for no pause.
     pub bytes: usize,
     /// The pause.
     pub pause: Millis,
 }
 
-/// The way in which a client speaks to the proxy, always over TLS.
+/// The protocol between client and proxy, always over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// An upgrade (RFC 6455).
@@ -48,20 +48,20 @@ pub enum Transport {
     },
 }
 
-/// A link: a TCP relay between two ends. All zero is no link at all.
+/// A link: a TCP relay between two ends. All zero means no link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Bytes a second towards the client; 0 is unlimited.
+    /// Bytes per second towards the client; 0 is unlimited.
     pub down: u64,
-    /// Bytes a second towards the app; 0 is unlimited.
+    /// Bytes per second towards the app; 0 is unlimited.
     pub up: u64,
     /// Delay in each direction.
     pub delay: Millis,
-    /// The largest piece that is passed on at once; 0 is any.
+    /// The largest piece that is relayed at once; 0 for any.
     pub piece: usize,
-    /// Times at which nothing passes: start and length, from the first connection on.
+    /// Times at which the link holds all bytes: start and length, from the first connection on.
     pub holds: Vec<(Millis, Millis)>,
-    /// Whether there is a link although it limits nothing.
+    /// True for a link that exists although it limits nothing.
     pub present: bool,
 }
 
@@ -70,7 +70,7 @@ pub struct Link {
 pub struct Session {
     /// The heartbeat of its route.
     pub beat: Heartbeat,
-    /// Whether the client offers permessage-deflate.
+    /// True if the client offers permessage-deflate.
     pub deflate: bool,
     /// The client.
     pub client: Script,
@@ -78,15 +78,15 @@ pub struct Session {
     pub app: Script,
     /// The link between proxy and app.
     pub app_link: Link,
-    /// What is to become of it.
+    /// Its intended end.
     pub fate: Fate,
-    /// The proxy's watch over this app: `upstream.interval`, `timeout` and `give_up`.
+    /// The proxy's liveness checks of this app: `upstream.interval`, `timeout` and `give_up`.
     pub watched: Option<(Millis, Millis, Millis)>,
-    /// The time that the app takes to answer the upgrade.
+    /// The delay of the app's response to the upgrade.
     pub answers_after: Millis,
 }
 
-/// Who speaks the heartbeat of a route.
+/// The source of a route's heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Pings of the proxy.
@@ -101,7 +101,7 @@ pub enum Mode {
     Off,
 }
 
-/// What counts as a sign of life.
+/// The signs of life that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
     /// `any_bytes`
@@ -123,7 +123,7 @@ pub struct Heartbeat {
     pub interval: Millis,
     /// `timeout`
     pub timeout: Millis,
-    /// `window`, in the modes in which the client beats by itself.
+    /// `window`, in the modes in which the client sends its own heartbeat.
     pub window: Millis,
     /// `max_missed`
     pub max_missed: u64,
@@ -141,7 +141,7 @@ pub struct Heartbeat {
     pub close_grace: Millis,
     /// `stall_guard`
     pub stall_guard: Millis,
-    /// Whether `client_ping` is `answer`.
+    /// True if `client_ping` is `answer`.
     pub answers_pings: bool,
     /// `on_miss.client`
     pub miss_client: (u16, String),
@@ -152,7 +152,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The time within which a dead client must be found on an idle path.
+    /// Returns the time within which a dead client must be found on an idle path.
     pub fn bound(&self) -> Millis {
         match self.mode {
             Mode::Answer | Mode::Passive => self.window.max(self.interval + self.timeout * self.max_missed),
@@ -161,56 +161,56 @@ impl Heartbeat {
     }
 }
 
-/// What one endpoint does.
+/// The actions of one endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Script {
-    /// Whether only the newest of several Pings that came together is answered (RFC 6455 §5.5.3).
+    /// True if only the newest of several Pings that arrived together is answered (RFC 6455 §5.5.3).
     pub newest_only: bool,
-    /// Whether the endpoint ends its direction after the closing handshake rather than wait for its peer.
+    /// True if the endpoint ends its direction after the closing handshake instead of waiting for its peer.
     pub finishes: bool,
-    /// Bytes a second that it reads; 0 is unlimited.
+    /// Bytes per second that it reads; 0 is unlimited.
     pub pace: u64,
-    /// Size of the receive buffer of its socket; 0 is the system's.
+    /// The size of its socket's receive buffer; 0 is the system's.
     pub buffer: usize,
     /// Its steps, one after another.
     pub steps: Vec<Step>,
 }
 
-/// One step of a script. Pings are answered, Closes echoed and bytes read beside it.
+/// One step of a script. Meanwhile Pings are answered, Closes are echoed and bytes are read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// One message.
     Message {
-        /// Bytes.
+        /// Payload bytes.
         size: usize,
         /// Frames.
         fragments: usize,
-        /// Text or binary.
+        /// True for text, false for binary.
         text: bool,
-        /// Whether a Ping stands between its first two fragments.
+        /// True if a Ping is sent between its first two fragments.
         ping: bool,
-        /// Whether it is marked as compressed, where that is agreed.
+        /// True if it is marked as compressed, where that is agreed.
         rsv1: bool,
     },
     /// Many tiny messages, written at once.
     Flood {
         /// Messages.
         count: usize,
-        /// Most bytes of each.
+        /// The maximum payload bytes of each.
         most: usize,
     },
     /// Equal tiny messages without a pause, for a time.
     Torrent {
         /// The time.
         millis: Millis,
-        /// Bytes of each.
+        /// Payload bytes of each.
         size: usize,
         /// Messages that are written at once.
         burst: usize,
     },
     /// One message in one frame, written evenly over a time.
     Slow {
-        /// Bytes.
+        /// Payload bytes.
         size: usize,
         /// The time.
         millis: Millis,
@@ -219,28 +219,28 @@ pub enum Step {
     },
     /// A Ping.
     Ping(usize),
-    /// A Pong that answers nothing.
+    /// A Pong that matches no Ping.
     Pong(usize),
-    /// A time in which nothing is sent by the script.
+    /// A time in which the script sends nothing.
     Pause(Millis),
-    /// The pace of reading from now on; [`None`] is not at all.
+    /// The pace of reading from now on; [`None`] for not at all.
     Pace(Option<u64>),
-    /// The process is stopped for a time, or for good.
+    /// A stop of the process for a time, or for good.
     Freeze(Option<Millis>),
-    /// From now on nothing is answered.
+    /// No answers from now on.
     Mute,
-    /// From now on nothing passes the link.
+    /// No traffic on the link from now on.
     Vanish,
-    /// The beginning of a frame, of which the rest never comes; an app is stopped there.
+    /// The beginning of a frame whose rest is never sent; an app is stopped there.
     Partial {
-        /// Bytes of payload announced.
+        /// The announced bytes of payload.
         size: usize,
         /// Bytes of the frame that are sent.
         sent: usize,
     },
     /// A Close, with code and reason or empty.
     Close(Option<(u16, String)>),
-    /// A frame against the rules.
+    /// A frame that violates RFC 6455.
     Invalid(Invalid),
     /// The end of this direction.
     Fin,
@@ -248,7 +248,7 @@ pub enum Step {
     Reset,
 }
 
-/// A frame against RFC 6455.
+/// A frame that violates RFC 6455.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
     /// A reserved opcode.
@@ -259,13 +259,13 @@ pub enum Invalid {
     LongControl,
     /// A Ping without FIN.
     FragmentedControl,
-    /// A frame without mask from a client, or with one from an app.
+    /// A frame without mask from a client, or with a mask from an app.
     Mask,
     /// A length with the top bit set.
     Length,
 }
 
-/// What is to become of a session.
+/// The intended end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The client closes.
@@ -288,7 +288,7 @@ pub enum Fate {
     ClientDies,
     /// The client stops reading while the app sends without end.
     ClientBlocks,
-    /// The client sends one frame for longer than it may.
+    /// The client sends one frame for longer than `frame_max_time`.
     ClientTrickles,
     /// The app is stopped for good.
     AppFreezes,
@@ -297,12 +297,12 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Whether a client dies by plan, so that the proxy has to end its session.
+    /// Returns true if a client dies by plan, so that the proxy has to end its session.
     pub fn is_death(self) -> bool {
         matches!(self, Self::ClientDies | Self::ClientBlocks | Self::ClientTrickles)
     }
 
-    /// Whether the same session without a proxy shows how it must end.
+    /// Returns true if the same session without a proxy shows how it must end.
     pub fn has_oracle(self) -> bool {
         matches!(self, Self::ClientClose | Self::AppClose | Self::ClientFin | Self::ClientInvalid)
     }
@@ -315,26 +315,26 @@ pub struct Transfer {
     pub down: usize,
     /// Bytes that the client sends.
     pub up: usize,
-    /// When it begins.
+    /// Its start.
     pub at: Millis,
 }
 
 /// A stop of the proxy's process (SIGSTOP, SIGCONT), the same for all seeds of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// When, from the start of the batch.
+    /// Its start, from the start of the batch.
     pub at: Millis,
-    /// For how long.
+    /// Its length.
     pub length: Millis,
 }
 
 impl Plan {
-    /// Bytes that the app's script of `session` sends, and the client's.
+    /// Returns the bytes that a script sends.
     pub fn bytes(script: &Script) -> usize {
         script.steps.iter().map(Step::bytes).sum()
     }
 
-    /// The time that the scripts take at least.
+    /// Returns the least time that the scripts take.
     pub fn length(&self) -> Millis {
         let of = |script: &Script| script.steps.iter().map(Step::length).sum::<Millis>();
         let slow = |bytes: usize, rate: u64| (bytes as u64 * 1000).checked_div(rate).unwrap_or(0);
@@ -355,12 +355,12 @@ impl Plan {
 }
 
 impl Step {
-    /// Bytes of payload that it sends.
+    /// Returns the bytes of payload that it sends.
     pub fn bytes(&self) -> usize {
         match *self {
             Self::Message { size, .. } | Self::Slow { size, .. } => size,
             Self::Flood { count, most } => count * (most + 6),
-            // As many as the way takes.
+            // The number depends on the path.
             Self::Torrent { .. } => 1 << 20,
             _ => 0,
         }
@@ -378,7 +378,7 @@ impl Step {
 }
 
 impl Script {
-    /// Whether the endpoint reads until the end, so that it sees whatever comes.
+    /// Returns true if the endpoint reads until the end, so that it sees every end.
     pub fn reads_to_the_end(&self) -> bool {
         let blind = |step: &Step| matches!(step, Step::Freeze(None) | Step::Vanish | Step::Reset);
         let last_pace = self.steps.iter().rev().find(|step| matches!(step, Step::Pace(_)));

@@ -1,4 +1,4 @@
-//! The proxy under test: its configuration, its process, its log, and what it tells of itself.
+//! The proxy under test: its configuration, its process, its log, and its own reports.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,11 +26,11 @@ pub struct Route<'a> {
     pub path: String,
     /// Its heartbeat.
     pub beat: &'a Heartbeat,
-    /// Where the proxy finds the app.
+    /// The address of the app.
     pub app: SocketAddr,
-    /// Whether the proxy watches the app's own liveness: interval, timeout and `give_up` in milliseconds.
+    /// The proxy's checks of the app's liveness: interval, timeout and `give_up` in milliseconds.
     pub watched: Option<(u64, u64, u64)>,
-    /// Whether the app takes its time to answer, so that `response_timeout` matters.
+    /// True if the app's response is delayed, so that `response_timeout` matters.
     pub answers_late: bool,
 }
 
@@ -45,7 +45,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     /// The authority that signed its certificate.
     pub authority: PathBuf,
-    /// Where `/readyz` and `/metrics` are.
+    /// The address of `/readyz` and `/metrics`.
     pub health: SocketAddr,
     admin: PathBuf,
     log: Arc<Mutex<Vec<Line>>>,
@@ -57,7 +57,7 @@ fn ms(value: u64) -> String {
     format!("\"{value}ms\"")
 }
 
-/// The limits of a connection's stages where the proxy is stopped for longer than they are.
+/// The limits of a connection's stages, for a proxy that is stopped for longer than they are.
 const LIMIT: u64 = 1100;
 
 fn section(beat: &Heartbeat) -> String {
@@ -109,7 +109,7 @@ fn section(beat: &Heartbeat) -> String {
     out
 }
 
-/// The configuration file.
+/// Returns the configuration file.
 pub fn config(
     dir: &Path,
     health: SocketAddr,
@@ -160,7 +160,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// A binary that does not start, with what it says.
+    /// Fails if the binary does not start, with its output.
     pub async fn start(
         binary: &Path,
         block: &Block,
@@ -170,7 +170,7 @@ impl Proxy {
     ) -> Result<Self> {
         let dir = TempDir::with_prefix("pulsegate-torture-")?;
         pulsegate_load::cert::write(dir.path())?;
-        // The port is free from here on; a rare other process may take it, and the start then fails aloud.
+        // The port is free from here on. In rare cases another process takes it, and the start fails with an error.
         let health = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let file = dir.path().join("proxy.toml");
         fs::write(&file, config(dir.path(), health, block, fallback, watched, routes))?;
@@ -204,7 +204,7 @@ impl Proxy {
         }
     }
 
-    /// Its process.
+    /// Returns the id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -215,7 +215,7 @@ impl Proxy {
         }
     }
 
-    /// Stops the process, or lets it go on.
+    /// Stops or continues the process.
     pub fn stop(&self, stopped: bool) {
         self.signal(if stopped { Signal::STOP } else { Signal::CONT });
     }
@@ -239,22 +239,22 @@ impl Proxy {
         }
     }
 
-    /// The log so far.
+    /// Returns the log so far.
     pub fn lines(&self) -> Vec<Line> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Lines that are not of the log.
+    /// Returns the output lines that are not log lines.
     pub fn raw_text(&self) -> String {
         self.raw.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
-    /// Its open descriptors.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
-    /// The value of a metric, summed over its labels.
+    /// Returns the value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let stream = TcpStream::connect_timeout(&self.health, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -266,7 +266,7 @@ impl Proxy {
         Some(values.sum())
     }
 
-    /// The list of live sessions of the admin API.
+    /// Returns the list of live sessions in the admin API.
     pub fn sessions(&self) -> Option<Value> {
         let stream = UnixStream::connect(&self.admin).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -282,7 +282,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The status of `/readyz`.
+/// Returns the status of `/readyz`.
 pub fn ready(health: SocketAddr) -> Option<u16> {
     let stream = TcpStream::connect_timeout(&health, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;

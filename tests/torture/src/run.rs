@@ -22,7 +22,7 @@ use crate::proxy::{Line, Proxy, Route};
 use crate::sabotage::{Sabotage, Saboteur};
 use crate::trace::{Shared, Trace};
 
-/// Both ends of a session.
+/// The records of both ends of a session.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// The client.
@@ -31,7 +31,7 @@ pub struct Pair {
     pub app: Trace,
 }
 
-/// Everything that was seen of one seed.
+/// The results of one seed.
 #[derive(Debug)]
 pub struct Outcome {
     /// The plan.
@@ -44,11 +44,11 @@ pub struct Outcome {
     pub errors: Vec<String>,
     /// The path of each session.
     pub paths: Vec<String>,
-    /// The address under which the proxy knows the app of each session.
+    /// The address at which the proxy reaches the app of each session.
     pub apps: Vec<SocketAddr>,
 }
 
-/// Everything that was seen of a batch.
+/// The results of a batch.
 #[derive(Debug)]
 pub struct Batch {
     /// Its seeds.
@@ -59,22 +59,22 @@ pub struct Batch {
     pub faults: Vec<String>,
     /// The lateness of the machine.
     pub clock: Clock,
-    /// The stop of the proxy, from and to.
+    /// The stop of the proxy: start and end.
     pub stopped: Option<(Instant, Instant)>,
     /// Answers of `/readyz`, with their times.
     pub ready: Vec<(Instant, Option<u16>)>,
 }
 
-/// How a batch is run.
+/// The options of a batch.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The proxy.
     pub binary: PathBuf,
-    /// A fault that is added between proxy and app, to show that it is found.
+    /// A fault that is injected between proxy and app, to test that it is found.
     pub sabotage: Option<Sabotage>,
 }
 
-/// One end that is being run, with what it needs to stay alive.
+/// The two ends of a running session, with the handles that keep them alive.
 struct Ends {
     client: Shared,
     app: Shared,
@@ -82,7 +82,7 @@ struct Ends {
     app_switch: Arc<Switch>,
     app_relay: Option<Relay>,
     saboteur: Option<Saboteur>,
-    /// Where the app is reached.
+    /// The address of the app, or of the relay before it.
     address: SocketAddr,
 }
 
@@ -90,7 +90,7 @@ struct Ends {
 ///
 /// # Errors
 ///
-/// What keeps the judge itself from working: no proxy, no port, no certificate.
+/// Returns failures of the judge itself: no proxy, no port, no certificate.
 pub async fn batch(options: &Options, block: &Block, plans: Vec<Plan>) -> Result<Batch> {
     let start = Instant::now();
     let mut ends = Vec::new();
@@ -174,7 +174,7 @@ fn gather(
     Batch { outcomes, log: proxy.lines(), faults, clock, stopped, ready }
 }
 
-/// What must be as it was once all sessions have ended.
+/// Checks that the proxy is in its initial state once all sessions have ended.
 async fn settle(proxy: &Proxy, baseline: usize) -> Vec<String> {
     let limit = Instant::now() + Duration::from_secs(6);
     loop {
@@ -200,7 +200,7 @@ async fn settle(proxy: &Proxy, baseline: usize) -> Vec<String> {
 
 async fn finish(proxy: &mut Proxy, faults: &mut Vec<String>) {
     proxy.terminate();
-    // The window of the drain, the longest `close_grace`, and the seconds that the proxy has to spare.
+    // The window of the drain, the longest `close_grace`, and some seconds of reserve.
     match proxy.exit(Duration::from_secs(10)).await {
         Some(0) => {}
         Some(code) => faults.push(format!("the proxy exits with {code} after a drain: {}", proxy.raw_text())),
@@ -211,7 +211,7 @@ async fn finish(proxy: &mut Proxy, faults: &mut Vec<String>) {
 /// An answer of `/readyz`, with its time.
 pub type Answer = (Instant, Option<u16>);
 
-/// `/readyz`, asked again and again on a thread of its own.
+/// A poller of `/readyz` on a thread of its own.
 struct Readiness {
     seen: Arc<Mutex<Vec<Answer>>>,
     running: Arc<AtomicUsize>,
@@ -283,7 +283,7 @@ pub(crate) fn setup(
     }
 }
 
-/// The time within which every session of a plan must be over.
+/// Returns the time within which every session of a plan must be over.
 pub(crate) fn deadline(plan: &Plan) -> Duration {
     let of =
         |session: &Session| {
@@ -351,7 +351,7 @@ async fn seed(
     let proxied = ends.iter().map(|ends| Pair { client: ends.client.snapshot(), app: ends.app.snapshot() }).collect();
     let apps = ends.iter().map(|ends| ends.address).collect();
     for ends in ends {
-        // A stopped app goes on before it is dropped, so that its sockets close.
+        // A stopped app is continued before it is dropped, so that its sockets close.
         ends.app_switch.set(false);
         drop((ends.app_server, ends.app_relay, ends.saboteur));
     }
@@ -366,7 +366,7 @@ fn is_over(plan: &Plan, session: &Session, ends: &Ends) -> bool {
     if client.refused.is_some() {
         return true;
     }
-    // Over HTTP/2 an end is seen by reading only.
+    // Over HTTP/2 an end is visible to a reader only.
     let unseen = session.fate == Fate::ClientBlocks && plan.transport != Transport::Http1;
     let blind = !session.client.reads_to_the_end() && client.hung_up.is_some();
     let client_over = client.end.is_some() || client.reset.is_some() || unseen || blind;
@@ -374,7 +374,7 @@ fn is_over(plan: &Plan, session: &Session, ends: &Ends) -> bool {
     client_over && app_over
 }
 
-/// The sessions through the proxy, until all clients are done.
+/// Runs the sessions through the proxy, until all clients are done.
 async fn through(
     plan: &Plan,
     ends: &[Ends],
@@ -435,7 +435,7 @@ async fn join<F: Future<Output = ()>>(futures: impl Iterator<Item = F>) {
     .await;
 }
 
-/// The same sessions without a proxy, over HTTP/1.1.
+/// Runs the same sessions without a proxy, over HTTP/1.1.
 pub(crate) async fn direct(plan: Plan) -> Vec<Option<Pair>> {
     let mut running = JoinSet::new();
     let limit = deadline(&plan);

@@ -1,4 +1,4 @@
-//! Faults on purpose, between proxy and app: what a proxy would do that breaks its promises.
+//! Injected faults between proxy and app: the behaviour of a proxy that breaks its promises.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,33 +17,33 @@ use crate::frame::Frame;
 pub enum Sabotage {
     /// One byte on its way to the app is lost.
     LosesAByte,
-    /// One byte on its way to the client is another.
+    /// One byte on its way to the client is changed.
     ChangesAByte,
-    /// A Close on its way to the app is left out.
+    /// A Close on its way to the app is dropped.
     SwallowsClose,
     /// The session is ended as if its client had not answered.
     EndsTheLiving,
-    /// The app hears nothing of an end.
+    /// The app gets no end.
     KeepsTheDead,
 }
 
 /// A relay with a fault.
 #[derive(Debug)]
 pub struct Saboteur {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-/// How long a session is left alone.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The time after which [`Sabotage::EndsTheLiving`] ends a session.
+const END_AFTER: Duration = Duration::from_millis(500);
 
 impl Saboteur {
-    /// A relay to `target`.
+    /// Starts a relay to `target`.
     ///
     /// # Errors
     ///
-    /// What the kernel says to a new listener.
+    /// Returns the kernel's error for a new listener.
     pub fn start(target: SocketAddr, sabotage: Sabotage) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -74,7 +74,7 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, sabotage: Sabotage)
     let mut passed = 0;
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let mut bytes = buffer[..count].to_vec();
-        // The head of the request is left alone.
+        // The head of the request is not changed.
         let after_head = passed > 0;
         passed += count;
         if sabotage == Sabotage::LosesAByte && after_head && bytes.len() > 20 {
@@ -97,7 +97,7 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, sabotage: Sabotage)
 async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, sabotage: Sabotage) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + END_AFTER;
     loop {
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,

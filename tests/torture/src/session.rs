@@ -11,12 +11,12 @@ use crate::judge::{self, Promise, Verdict};
 use crate::plan::Plan;
 use crate::run::{self, Batch, Options};
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Summary {
     /// Seeds without a fault.
     pub passed: u64,
-    /// Seeds with one.
+    /// Seeds with a fault.
     pub failed: Vec<u64>,
     /// Faults that the lateness of the machine explains.
     pub discarded: usize,
@@ -29,7 +29,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds another.
+    /// Adds another summary.
     fn add(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed.extend(other.failed);
@@ -39,32 +39,32 @@ impl Summary {
         self.text.extend(other.text);
     }
 
-    /// Whether nothing was found.
+    /// Returns true if no fault was found.
     pub fn is_clean(&self) -> bool {
         self.failed.is_empty() && self.batch_faults == 0
     }
 }
 
-/// Which seeds are run, and how.
+/// The seeds of a run and its options.
 #[derive(Clone, Debug)]
 pub struct Seeds {
     /// The first.
     pub from: u64,
-    /// Their number.
+    /// The number of seeds.
     pub count: u64,
-    /// Batches at the same time.
+    /// Concurrent batches.
     pub jobs: usize,
-    /// Whether windows are as short as the configuration allows.
+    /// True if windows are as short as the configuration allows.
     pub tight: bool,
-    /// Whether each batch prints its findings as soon as it has ended.
+    /// True if each batch prints its findings as soon as it has ended.
     pub print: bool,
 }
 
-/// Runs seeds, a batch of neighbours at a time.
+/// Runs seeds in batches of consecutive ones.
 ///
 /// # Errors
 ///
-/// What keeps the judge itself from working.
+/// Returns failures of the judge itself.
 pub async fn seeds(options: &Options, seeds: &Seeds) -> Result<Summary> {
     let end = seeds.from + seeds.count;
     let mut waiting: VecDeque<(u64, u64)> = VecDeque::new();
@@ -100,7 +100,7 @@ pub async fn seeds(options: &Options, seeds: &Seeds) -> Result<Summary> {
 ///
 /// # Errors
 ///
-/// What keeps the judge itself from working.
+/// Returns failures of the judge itself.
 pub async fn plans_together(options: &Options, block: &Block, plans: Vec<Plan>) -> Result<Summary> {
     let (first, count, started) = (plans.first().map_or(0, |plan| plan.seed), plans.len(), Instant::now());
     let batch = run::batch(options, block, plans).await?;

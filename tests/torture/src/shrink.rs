@@ -10,15 +10,15 @@ use crate::plan::{Link, Plan, Script, Step};
 use crate::run::Options;
 use crate::session::{self, Summary};
 
-/// Runs of one plan before it counts as one that does not fail.
+/// Runs of one plan before it counts as passing.
 const ATTEMPTS: usize = 2;
 
-/// Removes sessions and steps of a seed's plan, and simplifies what is left, as long as it still fails; returns the
+/// Removes sessions and steps of a seed's plan, and simplifies the rest, as long as it still fails. Returns the
 /// smallest plan with its report.
 ///
 /// # Errors
 ///
-/// A seed that does not fail alone, or what keeps the judge itself from working.
+/// Fails if the seed does not fail alone. Also returns failures of the judge itself.
 pub async fn smallest(options: &Options, seed: u64, tight: bool) -> Result<String> {
     let block = Block::of(seed, tight);
     let mut plan = draw::plan(seed, tight);
@@ -56,7 +56,7 @@ async fn fails(options: &Options, block: &Block, plan: &Plan, promise: Option<Pr
     Ok(None)
 }
 
-/// Plans that are a little simpler.
+/// Returns plans that are a little simpler.
 fn candidates(plan: &Plan) -> Vec<Plan> {
     let mut all = Vec::new();
     let mut add = |change: &dyn Fn(&mut Plan)| {

@@ -1,4 +1,4 @@
-//! The record of one endpoint: what it sent and received, when, and how its connection ended.
+//! The record of one endpoint: the frames that it sent and received, their times, and the end of its connection.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use crate::frame::{CLOSE, Frame};
 /// The end of a connection, as the endpoint saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// FIN, over TLS behind a `close_notify`; `END_STREAM` over HTTP/2.
+    /// FIN, over TLS after a `close_notify`; `END_STREAM` over HTTP/2.
     Fin,
     /// A FIN in the middle of TLS.
     Truncated,
@@ -22,63 +22,62 @@ pub enum End {
 pub struct Sent {
     /// The frame.
     pub frame: Frame,
-    /// When its first byte was handed to the socket.
+    /// The time at which its first byte was passed to the socket.
     pub started: Instant,
-    /// When the socket had taken its last byte.
+    /// The time at which the socket had taken its last byte.
     pub done: Option<Instant>,
 }
 
 /// The answer to a Ping or to a heartbeat message.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    /// When the question was received.
+    /// The time at which the question was received.
     pub asked: Instant,
-    /// When the socket had taken the answer.
+    /// The time at which the socket had taken the answer.
     pub done: Option<Instant>,
 }
 
-/// Everything that one endpoint knows of its session.
+/// All observations of one endpoint on its session.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// The start of the run: times are shown from here.
+    /// The start of the run, from which times are printed.
     pub start: Instant,
-    /// When the upgrade was complete.
+    /// The time at which the upgrade was complete.
     pub opened: Option<Instant>,
-    /// The answer that refused the upgrade.
+    /// The response that refused the upgrade.
     pub refused: Option<String>,
-    /// Whether permessage-deflate was agreed.
+    /// True if permessage-deflate was agreed.
     pub deflate: bool,
     /// Complete frames, with the time of their last byte.
     pub received: Vec<(Frame, Instant)>,
-    /// Whether a frame has begun to come and is not complete.
+    /// True if a frame has begun to arrive and is not complete.
     pub within_frame: bool,
     /// Bytes received.
     pub bytes: u64,
-    /// When the last byte was received.
+    /// The time at which the last byte was received.
     pub last_read: Option<Instant>,
-    /// The longest time for which bytes of a stopped or paced endpoint may have waited is its own doing; this is the
-    /// fault that its parser found.
+    /// The rule that a received frame broke, as its parser found.
     pub violation: Option<&'static str>,
     /// Frames sent.
     pub sent: Vec<Sent>,
-    /// When the socket last took bytes.
+    /// The time at which the socket last took bytes.
     pub last_write: Option<Instant>,
     /// Answers, in the order of the questions.
     pub answers: Vec<Answer>,
-    /// When the endpoint died by plan.
+    /// The time at which the endpoint died by plan.
     pub died: Option<Instant>,
-    /// When it ended its direction.
+    /// The time at which it ended its direction.
     pub finished: Option<Instant>,
-    /// When it reset the connection.
+    /// The time at which it reset the connection.
     pub reset: Option<Instant>,
-    /// How the connection ended, and when.
+    /// The end of the connection, and its time.
     pub end: Option<(End, Instant)>,
-    /// When the peer's end reached the kernel, read or not.
+    /// The time at which the peer's end reached the kernel, read or not.
     pub hung_up: Option<Instant>,
 }
 
 impl Trace {
-    /// An empty record.
+    /// Returns an empty record.
     pub fn new(start: Instant) -> Self {
         Self {
             start,
@@ -101,28 +100,28 @@ impl Trace {
         }
     }
 
-    /// The codes and reasons of received Closes.
+    /// Returns the codes and reasons of received Closes.
     pub fn closes(&self) -> Vec<(u16, String)> {
         self.received.iter().filter_map(|(frame, _)| frame.close()).collect()
     }
 
-    /// The first Close that was sent.
+    /// Returns the first Close that was sent.
     pub fn closed(&self) -> Option<(u16, String)> {
         self.sent.iter().filter(|sent| sent.done.is_some()).find_map(|sent| sent.frame.close())
     }
 
-    /// When the first sign of the end came: a Close, FIN or RST.
+    /// Returns the time of the first sign of the end: a Close, FIN or RST.
     pub fn first_end(&self) -> Option<Instant> {
         let close = self.received.iter().find(|(frame, _)| frame.opcode() == CLOSE).map(|(_, at)| *at);
         [close, self.end.map(|(_, at)| at), self.hung_up].into_iter().flatten().min()
     }
 
-    /// When the peer had ended the connection.
+    /// Returns the time at which the peer had ended the connection.
     pub fn gone(&self) -> Option<Instant> {
         [self.end.map(|(_, at)| at), self.hung_up].into_iter().flatten().min()
     }
 
-    /// Milliseconds from the start of the run.
+    /// Returns the milliseconds from the start of the run.
     pub fn ms(&self, at: Instant) -> u128 {
         at.saturating_duration_since(self.start).as_millis()
     }
@@ -133,17 +132,17 @@ impl Trace {
 pub struct Shared(Arc<Mutex<Trace>>);
 
 impl Shared {
-    /// An empty record.
+    /// Returns an empty record.
     pub fn new(start: Instant) -> Self {
         Self(Arc::new(Mutex::new(Trace::new(start))))
     }
 
-    /// The record.
+    /// Locks the record.
     pub fn lock(&self) -> MutexGuard<'_, Trace> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A copy.
+    /// Returns a copy.
     pub fn snapshot(&self) -> Trace {
         self.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! A WebSocket's stream on an HTTP/2 connection (RFC 8441) as a byte stream. Dropped before its end, it is cancelled.
+//! A WebSocket's stream on an HTTP/2 connection (RFC 8441) as a byte stream. Dropped before its end, it is reset.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -20,7 +20,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// The tunnel of a response to an extended CONNECT.
+    /// Returns the tunnel of a response to an extended CONNECT.
     pub fn new(up: SendStream<Bytes>, down: RecvStream) -> Self {
         Self { up, down, unread: Bytes::new() }
     }

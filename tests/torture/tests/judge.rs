@@ -1,5 +1,5 @@
-//! The short form of a run, and that the judge can fail: each fault of a proxy is put between the proxy and its app, and
-//! must be found.
+//! The short form of a run, and a test of the judge: each fault of a proxy is injected between the proxy and its app,
+//! and must be found.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ fn options(sabotage: Option<Sabotage>) -> Options {
     Options { binary: built::binary(None).expect("the proxy is built"), sabotage }
 }
 
-/// The first plans with one session and one of these fates.
+/// Returns the first plans with one session and one of these fates.
 fn plans(fates: &[Fate], count: usize) -> Vec<Plan> {
     let plans = (0..2000).map(|seed| draw::plan(seed, false));
     let wanted = plans.filter(|plan| matches!(&plan.sessions[..], [session] if fates.contains(&session.fate)));

@@ -1,4 +1,4 @@
-// A client of Colyseus that goes back to its seat, as the documentation of this version has it.
+// A client of Colyseus that returns to its seat, as the documentation of this version describes.
 import { setTimeout } from 'node:timers/promises';
 
 import { Client } from 'colyseus.js';

@@ -14,8 +14,8 @@ import.meta.webpackHot.accept('./text.js', () => log('message', { data: text }))
 log('open', { text });
 `;
 
-// The server's own heartbeat ends each client that misses one second, which is quicker than the proxy's in the tests, and
-// not patient enough for a busy machine. This is the interval of other servers.
+// The server's own heartbeat ends each client that misses one second, which is quicker than the proxy's in the tests,
+// and too short for a busy machine. This is the interval of other servers.
 WebsocketServer.heartbeatInterval = 30_000;
 
 const folder = sources({ 'index.html': HTML, 'main.js': MAIN });

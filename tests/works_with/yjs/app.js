@@ -1,5 +1,5 @@
-// A Yjs server: one document for each path, as y-websocket's own server has it. What is written into the map `up` of the
-// document `room` comes back in its map `down`.
+// A Yjs server: one document for each path, as in y-websocket's own server. Text written into the map `up` of the
+// document `room` returns in its map `down`.
 import { createServer } from 'node:http';
 
 import { getYDoc, setupWSConnection } from '@y/websocket-server/utils';
@@ -20,7 +20,7 @@ const server = createServer();
 new WebSocketServer({ server }).on('connection', (socket, request) => {
   setupWSConnection(socket, request);
   report('open', {});
-  // The library's own handler has run: it forgets the connection, and that its user was present.
+  // The library's own handler has run: it drops the connection, and the presence of its user.
   socket.on('close', (code, reason) => {
     const present = room.awareness.getStates().size;
     report('close', { code, reason: String(reason), connections: room.conns.size, present });

@@ -1,19 +1,19 @@
-//! What the input decides on client and network.
+//! The input's choices for client and network.
 
 use std::time::Duration;
 
-/// The nature of the client and of the way to it.
+/// The properties of the client and of the path to it.
 #[derive(Debug)]
 pub struct Chance {
-    /// Whether the client dies at the end.
+    /// True if the client dies at the end.
     pub dies: bool,
-    /// Whether its kernel lives on then.
+    /// True if its kernel keeps running then.
     pub hangs: bool,
-    /// Whether the kernel can be asked.
+    /// True if the kernel can be queried.
     pub kernel: bool,
-    /// From the arrival of a ping to that of its pong; under half the timeout.
+    /// The time from the arrival of a ping to that of its pong; under half the timeout.
     pub latency: Duration,
-    /// Bytes a second that the client takes.
+    /// Bytes per second that the client takes.
     pub rate: u64,
     pub seed: u64,
 }

@@ -1,26 +1,28 @@
-//! A client, its network, the app, and the relay's part of the work, as heartbeat.md describes them.
+//! A model of a client, its network, the app, and the work of the relay.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
-use pulsegate::heartbeat::{Delivery, Due, Engine, Gap, Liveness, MAX_OUTSTANDING, Policy, PongFate, Seen, Verdict};
+use pulsegate::heartbeat::{
+    Delivery, Due, Engine, EngineVerdict, Gap, Liveness, MAX_OUTSTANDING, Policy, PongAction, ReadSummary,
+};
 
 use super::chance::Chance;
 
-/// Bytes that the app's frames are cut into, and that the proxy's kernel takes ahead of the client.
+/// The size of the pieces of the app's frames, and of the send buffer of the proxy's kernel.
 const CHUNK: u64 = 64 << 10;
-/// Nanoseconds of a second.
+/// Nanoseconds per second.
 const NANOS: u64 = 1_000_000_000;
-/// How often a backlog is looked at.
+/// The interval at which a backlog is checked.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Something on its way from the client.
+/// An event on its way from the client.
 #[derive(Clone, Debug)]
 enum Inbound {
     Frame,
-    /// A part of a frame; with its end or without.
+    /// A part of a frame, with its end or without.
     Piece {
         ends: bool,
     },
@@ -35,19 +37,19 @@ pub struct World {
     base: Instant,
     now: Instant,
     timer: Option<Instant>,
-    pub end: Option<(Instant, Verdict)>,
-    /// From the client, by the time at which it arrives.
+    pub end: Option<(Instant, EngineVerdict)>,
+    /// Events from the client, by their time of arrival.
     socket: VecDeque<(Instant, Inbound)>,
     dead: bool,
-    /// When the client has sent what it is sending; its pongs wait for that.
+    /// The time at which the client's current frame is sent; its pongs wait for that.
     sending_until: Instant,
-    /// For the client: bytes not written, written, and arrived, and where pings end among them.
+    /// Towards the client: bytes not written, written, and arrived, and the positions at which pings end.
     pending: u64,
     blocked: bool,
     written: u64,
     arrived: u64,
     pings: VecDeque<(u64, Vec<u8>)>,
-    /// Frames of the app that wait for their turn, and what is left of the first.
+    /// Frames of the app that wait, and the rest of the first.
     frames: VecDeque<u64>,
     frame_left: u64,
     app_pings: Vec<Vec<u8>>,
@@ -59,7 +61,7 @@ pub struct World {
     app_slow_until: Instant,
     paused: bool,
     stopped_until: Instant,
-    /// Bytes of backlog, stops and pauses that the input has used up, so that all stay within `max_deferral`.
+    /// Backlog time, stops and pauses that the input has used up, so that all stay within `max_deferral`.
     used: Duration,
     last_life: Instant,
     stops: u32,
@@ -101,7 +103,7 @@ impl World {
         }
     }
 
-    /// Whether `time` of frozen clocks is left, which is used up then.
+    /// Returns true if `time` of frozen clocks is left, and uses it up.
     fn affords(&mut self, time: Duration) -> bool {
         let affords = self.used + time < self.policy.max_deferral / 3;
         if affords {
@@ -110,14 +112,14 @@ impl World {
         affords
     }
 
-    /// Lets one thing happen, and then some time pass.
+    /// Applies one event, and then lets some time pass.
     pub fn step(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let (what, much): (u8, u8) = input.arbitrary()?;
         let quarter = self.policy.timeout / 4;
         match what % 10 {
             0 | 1 => self.sends(Inbound::Frame),
             2 if self.sending_until <= self.now => {
-                // Where bytes alone are no life, a client can prove its own only between frames.
+                // If bytes alone are no sign of life, a client can give one only between frames.
                 let short = self.policy.liveness != Liveness::AnyBytes;
                 let (pieces, gap) = (1 + u32::from(much % 16), quarter / if short { 20 } else { 1 });
                 let mut at = self.now.max(self.sending_until);
@@ -170,14 +172,14 @@ impl World {
         }
     }
 
-    /// The client is gone from now on.
+    /// Makes the client dead from now on.
     pub fn die(&mut self) {
         self.dead = true;
         let now = self.now;
         self.socket.retain(|(at, _)| *at <= now);
     }
 
-    /// Plays on until the engine gives the client up, which must be in time.
+    /// Runs until the engine gives the client up, and checks that it does so in time.
     pub fn expect_end(&mut self) {
         let policy = self.policy.clone();
         let window = if policy.adaptive { policy.timeout.max(Duration::from_secs(60)) } else { policy.timeout };
@@ -190,7 +192,7 @@ impl World {
             most += window;
         }
         let frozen = self.app_slow_until.max(self.stopped_until).max(self.now);
-        // What it had begun may be no more than its beginning.
+        // The client may have sent only the beginning of a frame.
         while self.end.is_none() {
             self.run(TICK);
             let by = frozen.max(self.last_life) + most;
@@ -222,7 +224,7 @@ impl World {
         }
     }
 
-    /// The way to the client, which goes on while the proxy is stopped.
+    /// Moves bytes to the client, also while the proxy is stopped.
     fn network(&mut self, passed: Duration) {
         if self.dead && !self.chance.hangs {
             return;
@@ -237,7 +239,7 @@ impl World {
         }
     }
 
-    /// One poll of the relay: read, then the timer, then write.
+    /// Runs one poll of the relay: read, then the timer, then write.
     fn relay(&mut self) {
         self.engine.woken(self.now);
         if self.paused && self.app_slow_until <= self.now {
@@ -266,7 +268,7 @@ impl World {
             Due::Nothing => None,
             Due::Look => {
                 let delivery = self.delivery();
-                self.engine.looked(self.now, self.written, delivery)
+                self.engine.delivery_checked(self.now, self.written, delivery)
             }
             Due::End(verdict) => Some(verdict),
         };
@@ -280,7 +282,7 @@ impl World {
     fn read(&mut self) {
         while !self.paused && self.socket.front().is_some_and(|(at, _)| *at <= self.now) {
             let (_, inbound) = self.socket.pop_front().expect("there is one");
-            let mut seen = Seen { data: true, ended_frame: true, inside_frame: false };
+            let mut seen = ReadSummary { data: true, ended_frame: true, inside_frame: false };
             match inbound {
                 Inbound::Frame => {}
                 Inbound::Piece { ends } => (seen.ended_frame, seen.inside_frame) = (ends, !ends),
@@ -298,18 +300,19 @@ impl World {
         }
     }
 
-    /// The proxy's own pongs stay here; each of the app's is forwarded once, however often its ping was sent.
+    /// Handles a pong: the proxy's own stay here; each of the app's is forwarded once, even if its ping was sent
+    /// several times.
     fn pong(&mut self, payload: &[u8]) {
         let fate = self.engine.pong(payload, self.now);
         let apps = payload.starts_with(b"app");
-        if let PongFate::Swallow { owed } = &fate {
+        if let PongAction::Swallow { owed } = &fate {
             assert!(!apps, "a pong for the app's ping is swallowed: {}", self.story());
             self.forwarded.extend(owed.iter().map(|payload| payload.to_vec()));
-        } else if fate == PongFate::Forward {
+        } else if fate == PongAction::Forward {
             assert!(apps, "a pong for the proxy's own ping is forwarded: {}", self.story());
             self.forwarded.push(payload.to_vec());
         }
-        // Of more pings than the proxy remembers it cannot tell whose pong comes.
+        // Beyond the number of pings that the proxy remembers it cannot match pongs.
         self.in_flight -= 1;
         let twice = self.forwarded.iter().filter(|other| *other == payload).count() > 1;
         assert!(self.crowded || !twice, "the app gets two pongs for one ping: {}", self.story());
@@ -343,14 +346,14 @@ impl World {
         }
     }
 
-    /// Bytes that the kernel takes ahead of the client. Of one that cannot be asked only what passes at once: no look could
-    /// tell where a probe behind more is.
+    /// Returns the bytes that the kernel takes ahead of the client. One that cannot be queried takes only what passes
+    /// at once: the position of a probe behind more could not be observed.
     fn send_buffer(&self) -> u64 {
         let passes = self.policy.timeout.as_secs() * self.chance.rate / 20;
         if self.chance.kernel { CHUNK } else { CHUNK.min(passes) }
     }
 
-    /// Takes what goes out next: at the end of a frame pings, and then a piece of the app's next frame.
+    /// Queues the next output: at the end of a frame pings, and then a piece of the app's next frame.
     fn fill(&mut self) {
         if self.frame_left == 0 {
             while self.engine.wants_transmit(self.now)
@@ -377,7 +380,7 @@ impl World {
         self.pings.push_back((self.written + self.pending, payload));
     }
 
-    /// What a failure shows of it.
+    /// Returns the state that a failure prints.
     pub fn story(&self) -> String {
         let at = |instant: Instant| instant.saturating_duration_since(self.base);
         format!(

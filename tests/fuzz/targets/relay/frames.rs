@@ -1,4 +1,4 @@
-//! Frames as RFC 6455 §5.2 describes them, written and read without the product's scanner.
+//! Frames according to RFC 6455 §5.2, written and read without the product's scanner.
 
 /// One frame of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,19 +17,19 @@ impl Frame<'_> {
         self.opcode & 8 != 0
     }
 
-    /// The unmasked payload.
+    /// Returns the unmasked payload.
     pub fn payload(&self) -> Vec<u8> {
         let key = self.mask.unwrap_or_default();
         self.payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
     }
 
-    /// The code of a Close, 1005 where it has none.
+    /// Returns the code of a Close; 1005 if it has none.
     pub fn code(&self) -> u16 {
         self.payload().first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code))
     }
 }
 
-/// The frame at the front of `bytes`, as far as it is whole.
+/// Returns the frame at the front of `bytes`, if it is complete.
 pub fn first(bytes: &[u8]) -> Option<Frame<'_>> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     let (length, mut at) = match second & 0x7F {
@@ -47,7 +47,7 @@ pub fn first(bytes: &[u8]) -> Option<Frame<'_>> {
     Some(Frame { raw: &bytes[..end], opcode: first & 15, fin: first & 0x80 != 0, rsv: first & 0x70, mask, payload })
 }
 
-/// The whole frames of `bytes`, and what is left behind them.
+/// Returns the whole frames of `bytes`, and the rest.
 pub fn split(mut bytes: &[u8]) -> (Vec<Frame<'_>>, &[u8]) {
     let mut frames = Vec::new();
     while let Some(frame) = first(bytes) {
@@ -57,7 +57,7 @@ pub fn split(mut bytes: &[u8]) -> (Vec<Frame<'_>>, &[u8]) {
     (frames, bytes)
 }
 
-/// The bytes of a frame. `longer`: its length is written in more bytes than it needs.
+/// Returns the bytes of a frame. `longer`: its length is written in more bytes than it needs.
 pub fn encode(first: u8, payload: &[u8], mask: Option<[u8; 4]>, longer: bool) -> Vec<u8> {
     let bit = if mask.is_some() { 0x80 } else { 0 };
     let mut out = vec![first];

@@ -1,23 +1,23 @@
-//! The verdict on what each side was sent: the frames of the other side, in order and byte for byte, and between them
-//! nothing but control frames that the proxy may send.
+//! The verdict on what each side received: the frames of the other side, in order and byte for byte, and between them
+//! only control frames that the proxy may send.
 
 use super::frames::{Frame, split};
 use super::peer::{CLOSE, PING, PONG};
 
-/// What one side said, up to its Close or the first frame that breaks RFC 6455.
+/// The frames that one side sent, up to its Close or the first frame that breaks RFC 6455.
 pub struct Said<'a> {
     pub frames: Vec<Frame<'a>>,
-    /// What follows them.
+    /// The bytes after them.
     rest: &'a [u8],
-    /// Whether it broke a rule.
+    /// True if it broke a rule.
     pub broken: bool,
 }
 
-/// How far one side's frames have come.
+/// The part of one side's frames that has passed.
 pub struct Passed {
-    /// Whether everything that it said has passed.
+    /// True if everything that it sent has passed.
     pub all: bool,
-    /// Code of the Close that the other side was sent.
+    /// The code of the Close that the other side received.
     pub close: Option<u16>,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Said<'a> {
                 return Self { frames: valid, rest: &[], broken: false };
             }
         }
-        // Of a control frame nothing passes before its end.
+        // No part of a control frame passes before its end.
         if rest.first().is_some_and(|first| first & 8 != 0) {
             rest = &[];
         }
@@ -72,8 +72,8 @@ fn is_valid(frame: &Frame<'_>, masked: bool, open: bool) -> bool {
         && (!frame.is_control() || frame.fin && payload.len() < 126)
 }
 
-/// Follows what was sent (`got`) along what the other side `said`. `may_lack` tells which control frames of it the
-/// proxy may keep back, `may_add` which of its own it may put in.
+/// Compares what the other side received (`got`) with `said`. `may_lack` selects control frames of `said` that the
+/// proxy may keep back, `may_add` those of its own that it may insert.
 pub fn follow(
     said: &Said<'_>,
     got: &[u8],

@@ -1,4 +1,4 @@
-//! A client or an app: what it says, and how it answers.
+//! A client or an app: its frames and its answers.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,21 +15,21 @@ pub const CLOSE: u8 = 8;
 pub struct Peer {
     pub wire: Arc<Mutex<Wire>>,
     pub masks: bool,
-    /// Everything that it has sent.
+    /// All bytes that it has sent.
     pub said: Vec<u8>,
-    /// Answers that wait for the end of the frame that is being sent.
+    /// Answers that wait for the end of the current frame.
     waiting: Vec<Vec<u8>>,
-    /// Payload of the Close that it owes behind that frame.
+    /// The payload of the Close that follows that frame.
     owed_close: Option<Vec<u8>>,
     pub inside_frame: bool,
-    /// Whether a message of its own is open between two fragments.
+    /// True while a message of its own is between two fragments.
     pub open: bool,
     pub answers: bool,
     pub sent_close: bool,
     pub got_close: bool,
-    /// Whether it has ended its half, or its connection.
+    /// True once it has ended its half, or its connection.
     pub ended: bool,
-    /// Whether it takes part in a closing handshake and ends when the other side has.
+    /// True if it takes part in a closing handshake and ends when the other side has.
     pub polite: bool,
     seen: usize,
     count: u16,
@@ -67,14 +67,15 @@ impl Peer {
         self.masks.then_some([high, low, !high, 0x5A])
     }
 
-    /// The next frame: a data frame that fits what was said before, or a control frame with a payload of its own.
+    /// Returns the next frame: a data frame that continues the frames before, or a control frame with a payload of its
+    /// own.
     pub fn frame(&mut self, kind: u8, len: usize) -> Vec<u8> {
         let key = self.key();
         let (control, ends, longer) = (kind & 7 == 7, kind & 8 != 0, kind & 16 != 0);
         if control {
             let opcode = if ends { PING } else { PONG };
             self.pings += u32::from(ends);
-            // No payload of the one side is one of the other side, or of the proxy's eight bytes.
+            // No payload is equal to one of the other side, or to the proxy's eight bytes.
             let mut payload = vec![if self.masks { b'c' } else { b'a' }; len % 100 + 9];
             payload[1..3].copy_from_slice(&self.count.to_be_bytes());
             return encode(0x80 | opcode, &payload, key, false);
@@ -90,7 +91,7 @@ impl Peer {
         encode(if ends { 0x80 } else { 0 } | opcode, &payload, key, longer)
     }
 
-    /// Takes the next bytes for those that the relay is given with the leg.
+    /// Records `bytes` as sent and returns them for the relay, which gets them with the leg.
     pub fn early(&mut self, bytes: Vec<u8>) -> Vec<u8> {
         self.said.extend_from_slice(&bytes);
         bytes
@@ -100,7 +101,7 @@ impl Peer {
         self.piece(bytes, true, true);
     }
 
-    /// Sends a part of a frame, or of a record. `ends`: with the end of it.
+    /// Sends a part of a frame, or of a record. `ends`: it includes the end.
     pub fn piece(&mut self, bytes: &[u8], readable: bool, ends: bool) {
         if self.ended || self.sent_close {
             return;
@@ -136,7 +137,7 @@ impl Peer {
         }
     }
 
-    /// Reads what has arrived, and answers it.
+    /// Reads the bytes that have arrived, and answers them.
     pub fn react(&mut self) {
         let delivered = {
             let wire = self.wire();
@@ -153,7 +154,7 @@ impl Peer {
             wire.shut || wire.dropped.is_some()
         };
         let both = self.sent_close && self.got_close;
-        // A server ends the connection behind the closing handshake, a client waits for that.
+        // A server ends the connection after the closing handshake, a client waits for that.
         if self.polite && (over && !self.inside_frame || both && !self.masks) {
             self.end();
         }

@@ -1,11 +1,11 @@
-//! What the input chooses before the session begins.
+//! The input's choices before the session begins.
 
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use pulsegate::heartbeat::{ClientPing, Liveness, Mode, OnMiss, Policy, UpstreamEnd};
 
-/// Terms of the session, and the nature of its legs.
+/// The terms of the session, and the nature of its legs.
 #[derive(Debug)]
 pub struct Plan {
     pub policy: Policy,
@@ -15,17 +15,17 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// The nature of one leg.
+/// The properties of one leg.
 #[derive(Debug)]
 pub struct LegPlan {
     pub moods: Vec<u8>,
-    /// Size of the kernel's send buffer, where the kernel can be asked.
+    /// The size of the kernel's send buffer, if the kernel can be queried.
     pub kernel: Option<usize>,
-    /// Whether the leg has a buffer of its own, as TLS has.
+    /// True if the leg has a buffer of its own, as TLS has.
     pub buffered: bool,
-    /// Whether the peer takes part in a closing handshake.
+    /// True if the peer takes part in a closing handshake.
     pub polite: bool,
-    /// Frames that the relay is given with the leg.
+    /// The number of frames that the relay gets with the leg.
     pub early: u8,
 }
 
@@ -66,7 +66,8 @@ impl Plan {
         Ok(Self { policy, client, app, max_age, seed: input.arbitrary::<u8>()?.into() })
     }
 
-    /// The time within which any session ends whose client is gone and whose app is not heard, in whatever state it was.
+    /// Returns the time within which any session ends whose client is gone and whose app sends nothing, in whatever
+    /// state it was.
     pub fn most(&self) -> Duration {
         let Policy { interval, timeout, max_missed, write_stall, max_deferral, frame_max_time, close_grace, .. } =
             self.policy;

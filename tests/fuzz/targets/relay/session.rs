@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use pulsegate::heartbeat::Mode;
-use pulsegate::relay::{Abort, EndReason, Ending, Order};
+use pulsegate::relay::SessionOrder;
+use pulsegate::session::{Abort, EndReason, Ending};
 use tokio::time::Instant;
 
 use super::judge::{Passed, Said, follow};
@@ -13,36 +14,36 @@ use super::plan::Plan;
 use super::wire::{LATE, LATE_MOST};
 use super::world::World;
 
-/// Steps of one session.
+/// The maximum number of steps of one session.
 const STEPS_MOST: u32 = 60;
-/// Bytes that both peers send in all, about.
+/// The approximate maximum of bytes that both peers send in total.
 const BYTES_MOST: usize = 1 << 20;
-/// What operations that find a leg ready late, and timers of a millisecond, add to a bound.
+/// The tolerance for operations that find a leg ready late, and for timers of a millisecond.
 const SLACK: Duration = Duration::from_secs(2).saturating_add(LATE.saturating_mul(2 * LATE_MOST));
 
-/// What has happened that the verdict depends on.
+/// The events on which the verdict depends.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each may be true with each other")]
 struct Facts {
-    /// The client may be taken for dead: it has not answered, or not taken bytes, or has left.
+    /// The client may count as dead: it has not answered, or not taken bytes, or has left.
     doubtful: bool,
     /// A leg was slow at some time.
     slow: bool,
-    /// Something else than both peers may end the session, or cut it short.
+    /// A cause other than the peers may end the session, or cut it short.
     disturbed: bool,
-    /// A frame is under way whose end will not come.
+    /// A frame is in progress whose end will not be sent.
     stuck: bool,
-    /// The proxy was told to ping the app.
+    /// The proxy was ordered to ping the app.
     probed: bool,
-    /// The proxy was told to treat the client as one that has vanished.
+    /// The proxy was ordered to treat the client as vanished.
     vanished: bool,
-    /// Writes to a peer failed that has not ended: it gets no Close that it could answer.
+    /// Writes failed to a peer that has not ended: it gets no Close that it could answer.
     unwritable: bool,
-    /// When the first Close was sent.
+    /// The time of the first Close.
     closed: Option<Instant>,
 }
 
-/// How it all ends.
+/// The last event of a session.
 #[derive(Clone, Copy, Debug)]
 enum Final {
     Silence,
@@ -103,7 +104,7 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
             peer.send(&frame);
         }
         5 | 6 if !peer.inside_frame => {
-            // At once, so that one poll finds more than its budget.
+            // All at once, so that one poll exceeds its budget.
             let (kind, count): (u8, u16) = (input.arbitrary()?, input.int_in_range(1..=700)?);
             let frames: Vec<_> = (0..count).flat_map(|_| peer.frame(kind & !7 | kind & 1, 6)).collect();
             peer.send(&frames);
@@ -124,27 +125,27 @@ async fn step(world: &mut World, facts: &mut Facts, input: &mut Unstructured<'_>
             facts.doubtful |= client;
         }
         23 => {
-            world.control.give(Order::ProbeUpstream);
+            world.control.give(SessionOrder::ProbeUpstream);
             facts.probed = true;
         }
         24 => {
             facts.disturbed = true;
             let orders = [
-                Order::Drain { code: 1012 },
-                Order::UpstreamUnresponsive,
-                Order::Close { code: 4321, reason: "closed by the operator".into() },
-                Order::PlayDead,
-                Order::Abort(Abort::Operator),
-                Order::Abort(Abort::Drain),
+                SessionOrder::Drain { code: 1012 },
+                SessionOrder::UpstreamUnresponsive,
+                SessionOrder::Close { code: 4321, reason: "closed by the operator".into() },
+                SessionOrder::PlayDead,
+                SessionOrder::Abort(Abort::Operator),
+                SessionOrder::Abort(Abort::Drain),
             ];
             let order = input.choose(&orders)?.clone();
-            facts.vanished |= order == Order::PlayDead;
+            facts.vanished |= order == SessionOrder::PlayDead;
             facts.doubtful |= facts.vanished;
             world.control.give(order);
         }
         25 => {
-            // It may be the beginning of a frame that never ends.
-            // Behind such a frame of the app's no probe can leave, and a client that is silent meanwhile is judged without.
+            // It may be the beginning of a frame that never ends. After such a frame of the app no probe can leave, and
+            // a client that is silent meanwhile is judged without one.
             (facts.disturbed, facts.stuck, facts.doubtful) = (true, true, true);
             let bytes = input.bytes(input.len().min(usize::from(what >> 5 & 3) * 3 + 1))?;
             peer.send(bytes);
@@ -177,7 +178,7 @@ fn close(peer: &mut super::peer::Peer, code: u16) {
     peer.close(if code == 3000 { &[] } else { &payload });
 }
 
-/// Sends one frame in pieces with pauses; or, for the client, one record with it, which can be read only as a whole.
+/// Sends one frame in pieces with pauses; or, for the client, as one record that can be read only as a whole.
 async fn pieces(
     world: &mut World,
     facts: &mut Facts,
@@ -205,14 +206,14 @@ async fn pieces(
     Ok(())
 }
 
-/// Ends the session one way or another, and checks the bound of that way.
+/// Ends the session in the chosen way, and checks the bound of that way.
 async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
     use Final::*;
     let finals = [Silence, ClientCloses, AppCloses, ClientEnds, AppEnds, ClientResets, AppResets, Kill, Frozen];
     let mut last = finals[usize::from(choice) % finals.len()];
     if matches!(plan.policy.mode, Mode::Off) {
-        // The silence of a client ends nothing there, nor does anything else that is not read of it, nor a Close that
-        // cannot be sent or read in the middle of a frame.
+        // In this mode the silence of a client does not end the session; neither does any end of the client that is not
+        // read, nor a Close that cannot be sent or read in the middle of a frame.
         last = match last {
             _ if facts.vanished => Kill,
             Silence | Frozen => ClientResets,
@@ -222,19 +223,19 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
         };
     }
     if matches!(last, AppCloses) && world.app.inside_frame {
-        // It cannot send its Close, and a client that answers lives on.
+        // The app cannot send its Close, and a client that answers is not closed.
         last = AppResets;
     }
     if !matches!(last, Frozen) {
         world.client.wire().widen(None);
         world.app.wire().widen(None);
     }
-    // A closing handshake stands, also one whose first Close has not been read.
+    // A closing handshake in progress is not restarted, even if its first Close has not been read.
     let fresh = facts.closed.is_none() && !world.control.is_closing() && !world.session.is_finished();
     let whole = !facts.stuck && !world.client.inside_frame && !world.app.inside_frame;
     let obliging = world.client.polite && world.app.polite && !world.client.ended && !world.app.ended;
-    // Neither the Close nor the end of a client is read that is treated as one that has vanished, and a peer that gets no
-    // Close does not answer it.
+    // For a client that counts as vanished neither its Close nor its end is read, and a peer that gets no Close does
+    // not answer it.
     let unanswered = match last {
         ClientCloses | AppCloses | ClientEnds => facts.vanished || facts.unwritable,
         ClientResets => facts.vanished,
@@ -251,7 +252,7 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
         AppEnds => world.app.end(),
         ClientResets => world.reset(true),
         AppResets => world.reset(false),
-        Kill => world.control.give(Order::Close { code: 4000, reason: "killed".into() }),
+        Kill => world.control.give(SessionOrder::Close { code: 4000, reason: "killed".into() }),
         Frozen => {
             world.client.answers = false;
             world.client.wire().widen(Some(0));
@@ -267,7 +268,7 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
             policy.interval + policy.timeout * policy.max_missed + policy.timeout / 8 + policy.close_grace
         }
         Kill if prompt => Duration::from_secs(2) + policy.close_grace,
-        // The client had its own way of saying that it is dead before.
+        // All other ends are visible to the proxy at once, without a time to detect a dead client.
         _ if prompt && !matches!(last, Silence | Frozen) => policy.close_grace,
         _ => plan.most(),
     };
@@ -280,7 +281,8 @@ async fn finish(world: &mut World, facts: &mut Facts, plan: &Plan, choice: u8) {
 }
 
 fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
-    let blamed = matches!(ending.reason, EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle);
+    let blamed =
+        matches!(ending.cause.reason(), EndReason::HeartbeatTimeout | EndReason::SlowReader | EndReason::Trickle);
     assert!(facts.doubtful || !blamed, "a live client was torn down: {ending:?}\n{}", world.story());
 
     let (up, down) = (Said::of(&world.client.said, true), Said::of(&world.app.said, false));
@@ -332,12 +334,12 @@ fn judge(world: &World, facts: &Facts, plan: &Plan, ending: &Ending) {
     );
     codes(ending, &up, &passed_down, ending.client_code, "client");
     codes(ending, &down, &passed_up, ending.upstream_code, "app");
-    // A peer that takes nothing for too long, or takes too long in all, loses what waits for it.
+    // A peer that takes no bytes for too long, or takes too long in total, loses the bytes queued for it.
     let longest = world.client.wire().longest_full().max(world.app.wire().longest_full());
     let stalled = longest + SLACK >= plan.policy.write_stall;
     let late = facts.closed.is_some_and(|at| facts.slow && at.elapsed() + SLACK >= plan.policy.max_deferral);
     let orderly = !(facts.disturbed || facts.stuck || stalled || late)
-        && matches!(ending.reason, EndReason::Normal | EndReason::ClientLost);
+        && matches!(ending.cause.reason(), EndReason::Normal | EndReason::ClientLost);
     if orderly && world.client.polite && world.app.polite {
         assert!(passed_up.all, "not all that the client sent has come: {ending:?}\n{}", world.story());
         assert!(passed_down.all, "not all that the app sent has come: {ending:?}\n{}", world.story());
@@ -348,7 +350,7 @@ fn count(payloads: &[Vec<u8>], payload: &[u8]) -> usize {
     payloads.iter().filter(|other| **other == payload).count()
 }
 
-/// The code that is reported for one side was written to it, or read from it, or is 1006.
+/// Checks the code that is reported for one side: it was written to it, or read from it, or is 1006.
 fn codes(ending: &Ending, said: &Said<'_>, written: &Passed, code: u16, side: &str) {
     let known = [said.close(), written.close, Some(1006)];
     assert!(said.broken || known.contains(&Some(code)), "{side}: {code}, not one of {known:?}: {ending:?}");

@@ -13,13 +13,14 @@ use tokio::sync::Notify;
 use tokio::task::coop::poll_proceed;
 use tokio::time::{Instant, sleep};
 
-/// Operations of one leg that may find it ready late.
+/// The maximum number of operations of one leg that may find it ready late.
 pub const LATE_MOST: u32 = 24;
-/// The longest that one of them waits.
+/// The maximum delay of one of them.
 pub const LATE: Duration = Duration::from_millis(15);
-/// Operations of one leg that return Pending and wake the task at once: so many that no poll depends on them.
+/// The maximum number of operations of one leg that return Pending and wake the task at once. High enough not to limit
+/// an ordinary session.
 const PAUSES_MOST: u32 = 2000;
-/// Bytes that a leg with a buffer of its own accepts before it is flushed.
+/// The bytes that a leg with a buffer of its own accepts before a flush.
 const BUFFER: usize = 16 * 1024;
 
 /// The state of one leg.
@@ -27,7 +28,7 @@ const BUFFER: usize = 16 * 1024;
 pub struct Wire {
     /// Bytes of the peer that the relay has not read.
     inbound: VecDeque<u8>,
-    /// How many of them can be read; the others are the beginning of a record.
+    /// The number of them that can be read; the others are the beginning of a record.
     readable: usize,
     partial_at: Option<Instant>,
     end_of_input: bool,
@@ -35,24 +36,24 @@ pub struct Wire {
     reader: Option<Waker>,
     /// Bytes that the kernel has taken from the relay.
     pub accepted: Vec<u8>,
-    /// Bytes in a buffer of the leg's own, where it has one.
+    /// Bytes in a buffer of the leg's own, if it has one.
     unsent: Option<Vec<u8>>,
-    /// Bytes that the peer takes in all.
+    /// The total number of bytes that the peer takes.
     window: usize,
-    /// Since when the peer takes nothing more, and the longest such time before.
+    /// The time since which the peer takes no more, and the longest such time before.
     full_since: Option<Instant>,
     full_longest: Duration,
-    /// Size of the kernel's send buffer; `None` for a leg without a kernel that can be asked.
+    /// The size of the kernel's send buffer; `None` for a leg without a kernel that can be queried.
     kernel: Option<usize>,
     write_error: Option<io::ErrorKind>,
     writer: Option<Waker>,
-    /// Whether the relay has ended its half, and when it has dropped the leg.
+    /// True once the relay has ended its half; the time at which it dropped the leg is beside it.
     pub shut: bool,
     pub dropped: Option<Instant>,
     pub aborted: bool,
     moods: Vec<u8>,
     turn: usize,
-    /// Which kinds of operations returned Pending for a mood the last time.
+    /// The kinds of operations whose last result was an artificial Pending.
     hesitated: [bool; 4],
     late_left: u32,
     pauses_left: u32,
@@ -83,12 +84,12 @@ impl Wire {
         }
     }
 
-    /// Bytes that have reached the peer.
+    /// Returns the bytes that have reached the peer.
     pub fn delivered(&self) -> &[u8] {
         &self.accepted[..self.accepted.len().min(self.window)]
     }
 
-    /// The peer sends `bytes`; without `whole` they are a part of a record that cannot be read yet.
+    /// Sends `bytes` from the peer; without `whole` they are a part of a record that cannot be read yet.
     pub fn push(&mut self, bytes: &[u8], whole: bool) {
         self.inbound.extend(bytes);
         if whole {
@@ -99,7 +100,7 @@ impl Wire {
         wake(&mut self.reader);
     }
 
-    /// The peer takes `more` bytes than it has, or everything.
+    /// Lets the peer take `more` bytes, or everything.
     pub fn widen(&mut self, more: Option<usize>) {
         self.full_longest = self.longest_full();
         self.window = match more {
@@ -111,12 +112,12 @@ impl Wire {
         wake(&mut self.writer);
     }
 
-    /// Returns the longest time in which the peer took nothing, although there may have been something.
+    /// Returns the longest time in which the peer took no bytes, although there may have been some.
     pub fn longest_full(&self) -> Duration {
         self.full_longest.max(self.full_since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
-    /// The peer ends its half.
+    /// Ends the peer's half.
     pub fn end(&mut self) {
         self.end_of_input = true;
         wake(&mut self.reader);
@@ -132,7 +133,7 @@ impl Wire {
         wake(&mut self.writer);
     }
 
-    /// Bytes that the kernel takes now.
+    /// Returns the bytes that the kernel takes now.
     fn room(&self) -> usize {
         self.window.saturating_add(self.kernel.unwrap_or(0)).saturating_sub(self.accepted.len())
     }
@@ -149,7 +150,7 @@ impl Wire {
         count
     }
 
-    /// Moves what the leg has accepted to the kernel; whether that was all.
+    /// Moves the accepted bytes to the kernel; returns true if all were moved.
     fn move_unsent(&mut self) -> bool {
         let Some(mut unsent) = self.unsent.take() else { return true };
         let count = self.take(&unsent);
@@ -159,8 +160,8 @@ impl Wire {
         all
     }
 
-    /// Delays an operation as the input says. Returns how much budget it spends if it is ready, and the most bytes that it
-    /// may move.
+    /// Delays an operation according to the input. Returns the budget that it uses if it is ready, and the maximum
+    /// bytes that it may move.
     fn mood(&mut self, kind: Kind, cx: &mut Context<'_>) -> Poll<(usize, usize)> {
         let mood = if self.moods.is_empty() { 0 } else { self.moods[self.turn % self.moods.len()] };
         self.turn += 1;
@@ -192,7 +193,7 @@ impl Wire {
     }
 }
 
-/// Spends budget on an operation that is ready, as tokio's own sockets do; Pending once there is none left.
+/// Uses budget for an operation that is ready, as tokio's own sockets do; Pending if none is left.
 fn spend(cost: usize, cx: &mut Context<'_>) -> Poll<()> {
     for _ in 0..cost {
         ready!(poll_proceed(cx)).made_progress();
@@ -235,7 +236,7 @@ impl AsyncRead for Leg {
             return Poll::Ready(Ok(()));
         }
         if let Some(kind) = wire.read_error {
-            // As a kernel reports it: once, and the end of the stream from then on.
+            // Reported as by a kernel: once, and the end of the stream from then on.
             wire.read_error = None;
             wire.end_of_input = true;
             return Poll::Ready(Err(kind.into()));

@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulsegate::heartbeat::UpstreamPulse;
+use pulsegate::heartbeat::UpstreamLiveness;
 use pulsegate::registry::Registry;
-use pulsegate::relay::{self, Control, Ending, Legs, Memory, Terms, Unobserved};
+use pulsegate::relay::{self, Control, Legs, Memory, NegotiatedTerms, Unobserved};
+use pulsegate::session::Ending;
 use pulsegate::ws::Limits;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -21,7 +22,7 @@ use super::peer::Peer;
 use super::plan::{LegPlan, Plan};
 use super::wire::{Leg, Wire};
 
-/// The most that one session may hold: a read's worth in each direction, in buffers that have grown by doubling.
+/// The maximum that one session may hold: one read in each direction, in buffers that have grown by doubling.
 const HELD_MOST: u64 = 4 * (64 * 1024 + 256) + 2 * 16 * 1024 + 512 * 1024;
 
 /// A session with both of its peers.
@@ -35,7 +36,7 @@ pub struct World {
     opened: Instant,
 }
 
-/// Counts the polls of a session, so that one that spins is found.
+/// A counter of a session's polls, which detects one that spins.
 struct Counted<F> {
     session: Pin<Box<F>>,
     polls: u32,
@@ -67,11 +68,11 @@ impl World {
         };
         let ((client, client_early), (app, upstream_early)) = (peer(&plan.client, true), peer(&plan.app, false));
         let (control, memory) = (Arc::<Control>::default(), Arc::<Memory>::default());
-        let terms = Terms {
+        let terms = NegotiatedTerms {
             policy: Arc::new(plan.policy.clone()),
             limits: Limits::default(),
             memory: Arc::clone(&memory),
-            pulse: Arc::new(UpstreamPulse::new(Instant::now().into_std())),
+            liveness: Arc::new(UpstreamLiveness::new(Instant::now().into_std())),
             observer: Arc::new(Unobserved),
             id: Registry::new(0).next_id(),
             seed: plan.seed,
@@ -92,7 +93,7 @@ impl World {
         if client { &mut self.client } else { &mut self.app }
     }
 
-    /// Lets `time` pass, in which both peers answer what they get.
+    /// Lets `time` pass, in which both peers answer what they receive.
     pub async fn pause(&mut self, time: Duration) {
         let until = Instant::now() + time;
         loop {
@@ -118,7 +119,7 @@ impl World {
         }
     }
 
-    /// What can be seen of the session from outside.
+    /// Returns the state of the session as visible from outside.
     pub fn story(&self) -> String {
         let peer = |name, peer: &Peer| {
             let wire = peer.wire();
@@ -135,7 +136,7 @@ impl World {
                 wire.aborted
             )
         };
-        let vitals = self.control.vitals();
+        let vitals = self.control.live_stats();
         format!(
             "{}\n{}\nclosing {}, {vitals:?}",
             peer("client", &self.client),
@@ -144,14 +145,14 @@ impl World {
         )
     }
 
-    /// Prints what happens, where `FUZZ_TRACE` is set.
+    /// Prints an event if `FUZZ_TRACE` is set.
     pub fn trace(&self, what: &str) {
         if std::env::var_os("FUZZ_TRACE").is_some() {
             eprintln!("{:?} {what}\n{}", self.opened.elapsed(), self.story());
         }
     }
 
-    /// The connection of one side is reset.
+    /// Resets the connection of one side.
     pub fn reset(&mut self, client: bool) {
         let peer = self.peer(client);
         peer.ended = true;

@@ -1,4 +1,4 @@
-//! Thousands of live clients under a fast heartbeat: each must be beaten, and none torn down.
+//! Thousands of live clients under a fast heartbeat: each must get its pings, and none may be closed.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Beat {
     /// Sessions
     #[arg(short = 'n', long, default_value_t = 9000)]
     sessions: usize,
-    /// How long to measure
+    /// Measurement time
     #[arg(short, long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
 }
@@ -32,12 +32,12 @@ enum Order {
     Stop,
 }
 
-/// How one session fared.
+/// The end of one session.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// Held to the end; so many pings were answered while the clock ran.
+    /// Open to the end of the run, with this many pings answered during the measurement.
     Alive(u64),
-    /// Ended by the proxy although it answered.
+    /// Closed by the proxy although it answered.
     TornDown,
 }
 
@@ -77,7 +77,7 @@ pub async fn run(options: &Beat) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One session's part.
+/// Runs one session.
 async fn hold(mut member: Member<Order>) -> Result<Fate> {
     match beaten(&mut member).await {
         Ok(pings) => Ok(Fate::Alive(pings)),

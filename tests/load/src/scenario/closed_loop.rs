@@ -11,35 +11,35 @@ use crate::fleet::Fleet;
 use crate::process::Tree;
 use crate::stats::percentile;
 
-/// How much is to be exchanged.
+/// The extent of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Extent {
     /// For `duration`, after `warm_up`.
     Timed {
-        /// Until exchanges count.
+        /// The time before exchanges count.
         warm_up: Duration,
-        /// What is measured.
+        /// The measured time.
         duration: Duration,
     },
-    /// So many exchanges, all loops together.
+    /// This many exchanges, all loops together.
     Counted(u64),
 }
 
-/// What a fleet of loops is told.
+/// The order to a fleet of loops.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Order {
     Wait,
-    /// Go on until `end`; what completes from `start` on counts.
+    /// Repeat until `end`; exchanges that complete from `start` on count.
     Timed {
         start: Instant,
         end: Instant,
     },
-    /// So many exchanges, all loops together.
+    /// This many exchanges, all loops together.
     Counted(u64),
 }
 
 impl Order {
-    /// The order, once there is one.
+    /// Returns the order; [`None`] while there is none.
     pub(super) fn given(&self) -> Option<Self> {
         match self {
             Self::Wait => None,
@@ -48,16 +48,16 @@ impl Order {
     }
 }
 
-/// What one loop brings: how long each of its exchanges took.
+/// The result of one loop: the time of each of its exchanges.
 pub(super) type Latencies = Vec<Duration>;
 
-/// What is repeated.
+/// The work that a loop repeats.
 pub(super) trait Exchange: Send {
-    /// One exchange, from beginning to end.
+    /// Runs one exchange from beginning to end.
     fn exchange(&mut self, sequence: u64) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Repeats an exchange as ordered; it is that of loop `index` of `loops`.
+/// Repeats an exchange according to `order`, as loop `index` of `loops`.
 pub(super) async fn repeat(order: Order, index: usize, loops: usize, work: &mut impl Exchange) -> Result<Latencies> {
     let mut latencies = Latencies::new();
     match order {
@@ -87,14 +87,14 @@ pub(super) async fn repeat(order: Order, index: usize, loops: usize, work: &mut 
     Ok(latencies)
 }
 
-/// What the figures of a scenario are called.
+/// The names of a scenario's figures.
 pub(super) struct Names {
     pub(super) count: &'static str,
     pub(super) rate: &'static str,
     pub(super) cpu: &'static str,
 }
 
-/// Lets an opened fleet run, and adds what it cost to `figures`.
+/// Gives an open fleet its order, waits for the result, and adds its cost to `figures`.
 pub(super) async fn measure(
     fleet: Fleet<Order, Latencies>,
     extent: Extent,
@@ -119,7 +119,7 @@ pub(super) async fn measure(
             let before = cpu()?;
             let start = Instant::now();
             fleet.order(Order::Counted(all));
-            // The count says nothing about the time: the patience is for each exchange.
+            // A count implies no time: the timeout applies to each exchange.
             let patience = patience.saturating_mul(u32::try_from(all).unwrap_or(u32::MAX));
             let latencies = fleet.finish(patience).await?;
             (before, start.elapsed(), cpu()?, latencies)

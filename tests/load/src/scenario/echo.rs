@@ -1,4 +1,4 @@
-//! Closed-loop echo: every session sends its next message when the last one has come back.
+//! Closed-loop echo: every session sends its next message once the last one is echoed.
 
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ pub struct Echo {
     /// Text messages that are JSON objects, instead of binary noise
     #[arg(long)]
     json: bool,
-    /// How long to measure
+    /// Measurement time
     #[arg(short, long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
-    /// How long to echo before measuring
+    /// Warm-up time, with echoes that do not count
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "TIME")]
     warm_up: Duration,
     /// Echo exactly this many messages, all sessions together, instead of measuring for a time
@@ -57,7 +57,7 @@ pub async fn run(options: &Echo) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One session's part.
+/// Runs one session.
 async fn echo(mut member: Member<Order>, sessions: usize, size: usize) -> Result<Latencies> {
     let order = member.hold(Order::given).await?;
     let index = member.index;

@@ -1,4 +1,4 @@
-//! What a session costs to set up: full TLS handshake, upgrade, close. Nothing is ever resumed.
+//! The cost of a session's setup: full TLS handshake, upgrade, close. No TLS session is ever resumed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ pub struct Handshake {
     /// Sessions to open and close
     #[arg(short = 'm', long, default_value_t = 2000)]
     upgrades: usize,
-    /// How many to have under way at once
+    /// Sessions in progress at once
     #[arg(short, long, default_value_t = 8)]
     concurrency: usize,
     /// Sessions to open and close before measuring

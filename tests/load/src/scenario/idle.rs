@@ -1,4 +1,4 @@
-//! What an idle session holds in the proxy's memory, before and after it has carried a large message.
+//! The memory of the proxy for an idle session, before and after one large message.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::fleet::{Fleet, Member};
 use crate::pattern::Pattern;
 use crate::session::Manners;
 
-/// How long the memory must hold still to be read.
+/// The time for which the memory must be stable before it is read.
 const CALM: Duration = Duration::from_secs(2);
 
 /// Hold idle sessions and measure memory
@@ -21,20 +21,20 @@ pub struct Idle {
     /// Sessions to hold
     #[arg(short = 'n', long, default_value_t = 4000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
     sessions: usize,
-    /// Sessions to open and close first, so that what is made once is not counted as a session's
+    /// Sessions to open and close first, so that one-time allocations are not counted as a session's
     #[arg(long, default_value_t = 300)]
     warm_up: usize,
-    /// Payload bytes of the one message that each session echoes in the end
+    /// Payload bytes of the one message that each session echoes at the end
     #[arg(short, long, default_value_t = 100_000)]
     size: usize,
-    /// How many sessions echo at once
+    /// Sessions that echo at once
     #[arg(long, default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     wave: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
-    /// All sessions below this number echo; those that have, and the others, hold.
+    /// All sessions below this number echo once; the sessions stay open.
     Echo(usize),
     Close,
 }
@@ -48,7 +48,7 @@ pub async fn run(options: &Idle) -> Result<Figures> {
     handshake::churn(&dialer, warm_up, options.target.at_once, patience).await.context("warming up")?;
     let baseline = tree.settled_pss(CALM, patience).await?;
 
-    // Two halves: the second cannot live on what the warm-up left behind, so that it tells the cost at the margin.
+    // Two halves: the second cannot reuse memory that the warm-up freed, so that it shows the marginal cost.
     let middle = sessions / 2;
     let size = options.size;
     let launch = |numbers| {
@@ -86,7 +86,7 @@ pub async fn run(options: &Idle) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One session's part.
+/// Runs one session.
 async fn hold(mut member: Member<Order>, size: usize) -> Result<()> {
     let index = member.index;
     let turn = |order: &Order| match order {

@@ -1,4 +1,4 @@
-//! What a connection holds in the proxy's memory that is kept after one plain request.
+//! The memory of the proxy for a connection that stays open after one plain request.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::fleet::{Fleet, Member};
 use crate::pattern::Pattern;
 use crate::upstream::LARGEST_BODY;
 
-/// How long the memory must hold still to be read.
+/// The time for which the memory must be stable before it is read.
 const CALM: Duration = Duration::from_secs(2);
 
 /// Hold connections that have had one request, and measure memory
@@ -22,7 +22,7 @@ pub struct Kept {
     /// Connections to hold
     #[arg(short = 'n', long, default_value_t = 3000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..))]
     connections: usize,
-    /// Connections to open and close first, so that what is made once is not counted as a connection's
+    /// Connections to open and close first, so that one-time allocations are not counted as a connection's
     #[arg(long, default_value_t = 300)]
     warm_up: usize,
     /// Bytes of the body that each has fetched
@@ -48,7 +48,7 @@ pub async fn run(options: &Kept) -> Result<Figures> {
     launch(warm_up, Order::End).finish(patience).await.context("warming up")?;
     let baseline = tree.settled_pss(CALM, patience).await?;
 
-    // Two halves: the second cannot live on what was left behind, so that it tells the cost at the margin.
+    // Two halves: the second cannot reuse memory that was freed before, so that it shows the marginal cost.
     let middle = connections / 2;
     let each = Duration::from_millis(100) * u32::try_from(connections)?;
     let mut fleets = Vec::new();
@@ -59,7 +59,7 @@ pub async fn run(options: &Kept) -> Result<Figures> {
         fleets.push(fleet);
         weights.push(tree.settled_pss(CALM, patience).await?);
     }
-    // All of them are still there.
+    // All connections must still be open.
     for fleet in fleets {
         fleet.order(Order::End);
         fleet.finish(patience + each).await.context("fetching once more")?;
@@ -74,7 +74,7 @@ pub async fn run(options: &Kept) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One client's part.
+/// Runs one client.
 async fn keep(mut member: Member<Order, Client>, size: usize) -> Result<()> {
     let index = member.index;
     member.session.fetch(index, 0, size).await.context("the first request")?;

@@ -24,7 +24,7 @@ use crate::pattern::Pattern;
 use crate::process::Tree;
 use crate::session::Manners;
 
-/// Whom to load and how.
+/// The proxy under load, and the limits of the load.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// The proxy, as in <wss://localhost:8443/>
@@ -35,7 +35,7 @@ pub struct Target {
     /// The proxy's process; its descendants are measured with it
     #[arg(long)]
     pub pid: Option<u32>,
-    /// The version of HTTP that is offered by ALPN, alone
+    /// The only version of HTTP that ALPN offers
     #[arg(long, value_enum, default_value_t = Version::H1, value_name = "VERSION")]
     pub http: Version,
     /// Sessions on one HTTP/2 connection
@@ -44,10 +44,10 @@ pub struct Target {
     /// Loopback addresses to connect from, 127.0.0.1 and up: each has 28,000 ports
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..255))]
     pub sources: u8,
-    /// How many sessions may be opening at once
+    /// Sessions that may be opening at once
     #[arg(long, default_value_t = 64, value_name = "COUNT")]
     pub at_once: usize,
-    /// How long any step of any session may take
+    /// Timeout of any step of a session
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub patience: Duration,
 }
@@ -55,14 +55,14 @@ pub struct Target {
 /// A version of HTTP on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Version {
-    /// HTTP/1.1, a connection for each session
+    /// HTTP/1.1, one connection for each session
     H1,
-    /// HTTP/2, many sessions on a connection
+    /// HTTP/2, many sessions on one connection
     H2,
 }
 
 impl Target {
-    /// A dialer for messages of `pattern`.
+    /// Returns a dialer for messages of `pattern`.
     pub async fn dialer(&self, pattern: Pattern) -> Result<Arc<Dialer>> {
         let http = match self.http {
             Version::H1 => Http::One,
@@ -72,12 +72,12 @@ impl Target {
         dialer.map(Arc::new).with_context(|| format!("dialling {}", self.url))
     }
 
-    /// The process to measure, if there is one.
+    /// Returns the process to measure, if one was given.
     pub fn measured(&self) -> Result<Option<Tree>> {
         Ok(self.pid.map(Tree::of).transpose()?)
     }
 
-    /// The process to measure, where a scenario is pointless without.
+    /// Returns the process to measure, for scenarios that require one.
     pub fn must_measure(&self) -> Result<Tree> {
         self.measured()?.context("this scenario measures a process: --pid is missing")
     }
@@ -87,7 +87,7 @@ impl Target {
     }
 }
 
-/// What a scenario found: named numbers, shown one to a line.
+/// The figures of a scenario: named numbers, printed one to a line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures(Vec<(&'static str, f64)>);
 
@@ -97,7 +97,7 @@ impl Figures {
         self.0.push((name, value));
     }
 
-    /// The figure of that name.
+    /// Returns the figure with this name.
     pub fn of(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
@@ -112,12 +112,12 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Bytes as KiB.
+/// Converts bytes to KiB.
 fn kib(bytes: f64) -> f64 {
     bytes / 1024.0
 }
 
-/// A duration in microseconds.
+/// Converts a duration to microseconds.
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }

@@ -1,4 +1,4 @@
-//! Plain requests in a closed loop: every client asks for its next body when it has the last one.
+//! Plain requests in a closed loop: every client requests its next body once it has the last one.
 
 use std::time::Duration;
 
@@ -19,16 +19,16 @@ const NAMES: Names = Names { count: "requests", rate: "requests_per_second", cpu
 pub struct Fetch {
     #[command(flatten)]
     target: Target,
-    /// Requests under way at once: connections with --http h1, streams with --http h2
+    /// Requests in progress at once: connections with --http h1, streams with --http h2
     #[arg(short = 'n', long, default_value_t = 64)]
     clients: usize,
     /// Bytes of a body
     #[arg(short, long, default_value_t = 1024, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=LARGEST_BODY as u64))]
     size: usize,
-    /// How long to measure
+    /// Measurement time
     #[arg(short, long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
-    /// How long to fetch before measuring
+    /// Warm-up time, with requests that do not count
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "TIME")]
     warm_up: Duration,
     /// Fetch exactly this many bodies, all clients together, instead of measuring for a time
@@ -53,7 +53,7 @@ pub async fn run(options: &Fetch) -> Result<Figures> {
     Ok(figures)
 }
 
-/// One client's part.
+/// Runs one client.
 async fn fetch(mut member: Member<Order, Client>, clients: usize, size: usize) -> Result<Latencies> {
     let order = member.wait(Order::given).await;
     let Member { index, session: client, .. } = member;

@@ -1,4 +1,4 @@
-//! Clients that have died without a word: they read, but never answer. How long until the proxy ends them?
+//! Dead clients: they read, but never answer. The scenario measures the time until the proxy closes them.
 
 use std::time::Duration;
 
@@ -20,18 +20,18 @@ pub struct Silent {
     /// Sessions
     #[arg(short = 'n', long, default_value_t = 1000)]
     sessions: usize,
-    /// How long each waits for its end
+    /// The time for which each waits for its end
     #[arg(short, long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     wait: Duration,
 }
 
-/// How one session ended, counted from its upgrade.
+/// The end of one session, counted from its upgrade.
 #[derive(Clone, Copy, Debug)]
 struct End {
     pings: u64,
-    /// When the proxy's Close came.
+    /// The time of the proxy's Close.
     close: Option<Duration>,
-    /// When the connection was gone; [`None`] if it outlived the wait.
+    /// The time of the connection's end; [`None`] if it was still open after the wait.
     gone: Option<Duration>,
 }
 
@@ -66,7 +66,7 @@ fn spread(figures: &mut Figures, mut seconds: Vec<f64>, [least, middle, most]: [
     }
 }
 
-/// One session's part.
+/// Runs one session.
 async fn listen(mut member: Member<()>, wait: Duration) -> Result<End> {
     let start = Instant::now();
     let until_gone = async {

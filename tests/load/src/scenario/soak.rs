@@ -1,5 +1,6 @@
-//! Churn for a long time: sessions connect, talk and end in every way, while the proxy's memory, descriptors and book are
-//! watched. The app behind the proxy is part of this process, so that both ends are timed by one clock.
+//! A long run with churn: sessions connect, exchange messages and end in every way, while the proxy's memory,
+//! descriptors and metrics are watched. The app behind the proxy is part of this process, so that one clock times both
+//! ends.
 
 mod app;
 mod client;
@@ -40,12 +41,12 @@ pub use verdict::Judgement;
 
 /// A slow reader takes 1 MiB in about seven seconds.
 const SLOW: Pace = Pace { chunk: 16 * 1024, pause: Duration::from_millis(100), buffer: 64 * 1024 };
-/// So many broken sessions end a run early.
+/// The number of broken sessions that ends a run early.
 const ENOUGH: u64 = 200;
-/// How long the proxy may take to let go of everything after the last session.
+/// The time within which the proxy must release all resources after the last session.
 const SETTLING: Duration = Duration::from_secs(20);
 
-/// Churn sessions for a long time and judge
+/// Churn sessions for a long time and judge the proxy
 #[derive(Args, Clone, Debug)]
 pub struct Soak {
     #[command(flatten)]
@@ -53,10 +54,10 @@ pub struct Soak {
     /// Sessions at once
     #[arg(short = 'n', long, default_value_t = 800)]
     sessions: usize,
-    /// How long to churn
+    /// Duration of the churn
     #[arg(long = "for", default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
-    /// The proxy's upstream: where this program serves as the app
+    /// The proxy's upstream: the address on which this program serves as the app
     #[arg(long, value_name = "ADDRESS")]
     app: SocketAddr,
     /// The proxy's admin API
@@ -71,10 +72,10 @@ pub struct Soak {
     /// The timeout of the proxy's heartbeat
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     timeout: Duration,
-    /// How long the proxy lets a leg stand that has its Close
+    /// The proxy's grace after a Close: the time for which a leg may stay open
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "TIME")]
     close_grace: Duration,
-    /// What scheduling may add to a bound
+    /// Tolerance for scheduling, added to every bound
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration, value_name = "TIME")]
     slack: Duration,
     /// Time between two samples
@@ -95,18 +96,18 @@ pub struct Soak {
     /// The longest time for which a session is idle
     #[arg(long, default_value = "3m", value_parser = humantime::parse_duration, value_name = "TIME")]
     idle: Duration,
-    /// How much memory may grow over the last two thirds, in percent
+    /// Tolerated growth of memory over the last two thirds, in percent
     #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
     memory_tolerance: f64,
-    /// How many descriptors may be left after the last session, beyond those before the first
+    /// Tolerated descriptors after the last session, beyond those before the first
     #[arg(long, default_value_t = 4, value_name = "COUNT")]
     descriptor_tolerance: u64,
-    /// The seed of all sessions' courses
+    /// The seed of all sessions' plans
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// What the tasks of a run share.
+/// The state that the tasks of a run share.
 struct Run {
     options: Soak,
     client: Client,
@@ -114,14 +115,14 @@ struct Run {
     dialers: [[Arc<Dialer>; 2]; 2],
     permits: Semaphore,
     next: AtomicU64,
-    /// Sessions under way, from their request to the end of both legs.
+    /// Sessions in progress, from their request to the end of both legs.
     under_way: AtomicUsize,
     tally: Mutex<Tally>,
 }
 
 impl Run {
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Counters are whole after every operation, whatever panicked elsewhere.
+        // The counters are valid even after a panic in another task.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -192,10 +193,10 @@ async fn prepare(options: &Soak, stop: watch::Receiver<bool>) -> Result<Run> {
     })
 }
 
-/// One session after the other, until the run ends.
+/// Runs one session after the other, until the run ends.
 async fn occupy(run: Arc<Run>, seat: usize) {
     let http2 = seat % 100 < usize::from(run.options.h2_percent);
-    // Seats begin one by one, over the longest time between two messages.
+    // The loops start one by one, over the longest time between two messages.
     sleep(run.options.pause.mul_f64(seat as f64 / run.options.sessions as f64)).await;
     let extent = Extent { slow_percent: run.options.slow_percent, pause: run.options.pause, idle: run.options.idle };
     while !run.stopped() {
@@ -213,7 +214,7 @@ async fn occupy(run: Arc<Run>, seat: usize) {
     }
 }
 
-/// Samples the proxy until the run is over, or too much is broken.
+/// Samples the proxy until the run is over, or until too many sessions are broken.
 async fn watch_proxy(run: &Run, tree: &Tree, proxy: &Proxy, began: Instant) -> Result<Vec<Sample>> {
     let mut file = None;
     if let Some(path) = &run.options.samples {
@@ -236,7 +237,7 @@ async fn watch_proxy(run: &Run, tree: &Tree, proxy: &Proxy, began: Instant) -> R
     Ok(samples)
 }
 
-/// Waits until the proxy has let go of everything that the run made.
+/// Waits until the proxy has released all resources of the run.
 async fn settle(tree: &Tree, proxy: &Proxy, before: &verdict::Before, tolerance: u64) -> Result<verdict::Left> {
     let deadline = Instant::now() + SETTLING;
     loop {

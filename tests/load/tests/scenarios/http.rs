@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::server::{Habit, STREAMS, Server};
 
-/// What a scenario finds on a server of this habit.
+/// Runs a scenario on a server with this habit.
 macro_rules! run {
     ($scenario:ident::$options:ident on $habit:expr, $arguments:expr) => {{
         let server = Server::start($habit).await;
@@ -32,10 +32,10 @@ async fn requests_are_counted_exactly() {
 }
 
 #[tokio::test]
-async fn kept_connections_are_held_weighed_and_asked_once_more() {
+async fn kept_connections_are_held_measured_and_used_once_more() {
     let figures = run!(kept::Kept on Habit::Upstream, ["-n", "31", "--warm-up", "5"]).expect("all are kept");
     assert_eq!(figures.of("connections"), Some(31.0), "{figures}");
-    // Client and server share the process here: the figure says nothing, but it must be one.
+    // Client and server share the process here: the figure only has to exist.
     assert!(figures.of("pss_kib_per_connection_at_margin").is_some_and(f64::is_finite), "{figures}");
     let error = refused(run!(kept::Kept on Habit::Echo, ["--http", "h2", "-n", "2"]));
     assert!(error.contains("--http must be h1"), "{error}");
@@ -48,7 +48,7 @@ async fn requests_are_measured_for_a_time() {
         let figures = run!(request::Fetch on habit, arguments).expect("the bodies are right");
         let requests = figures.of("requests").expect("they are counted");
         assert!(requests > 0.0, "{version}: {figures}");
-        let rate = figures.of("requests_per_second").expect("it is told");
+        let rate = figures.of("requests_per_second").expect("the rate is a figure");
         assert!((rate - requests / 0.4).abs() < 1.0, "{version}: {figures}");
         assert!(figures.of("cpu_us_per_request").is_some(), "{version}: {figures}");
     }
@@ -63,7 +63,7 @@ async fn a_wrong_body_fails_the_run() {
 
 #[tokio::test]
 async fn a_request_that_is_refused_fails_the_run() {
-    // This server only has WebSockets over HTTP/1.1.
+    // This server supports WebSockets over HTTP/1.1 only.
     let error = refused(run!(request::Fetch on Habit::Echo, ["-m", "1", "-n", "1"]));
     assert!(error.contains("the request got no answer") || error.contains("was refused"), "{error}");
 }
@@ -83,7 +83,7 @@ async fn a_corrupted_echo_over_http2_fails_the_run() {
 }
 
 #[tokio::test]
-async fn idle_streams_are_held_and_weighed() {
+async fn idle_streams_are_held_and_measured() {
     let arguments = ["--http", "h2", "--streams", "20", "-n", "50", "--warm-up", "30", "--wave", "7"];
     let figures = run!(idle::Idle on Habit::Beat(Duration::from_millis(500)), arguments).expect("all are held");
     assert_eq!(figures.of("sessions"), Some(50.0), "{figures}");
@@ -91,7 +91,7 @@ async fn idle_streams_are_held_and_weighed() {
 }
 
 #[tokio::test]
-async fn a_stream_given_up_is_a_session_ended() {
+async fn a_reset_stream_is_an_ended_session() {
     let arguments = ["--http", "h2", "-n", "2", "-m", "4", "--streams", "2"];
     let error = refused(run!(echo::Echo on Habit::Reset, arguments));
     assert!(error.ends_with("the session was ended from the other side (no Close code)"), "{error}");
@@ -105,7 +105,7 @@ async fn silent_streams_are_timed_to_their_close() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_lacks_is_named() {
+async fn a_missing_feature_is_named() {
     let arguments = ["--http", "h2", "-n", "1", "-m", "1", "--streams", "20"];
     let error = refused(run!(echo::Echo on Habit::OnlyHttp1, arguments));
     assert!(error.ends_with("the proxy has not agreed on h2 by ALPN"), "{error}");

@@ -1,5 +1,5 @@
-//! Every scenario against a TLS server that is tungstenite's, h2's and tokio-rustls' work, not ours: what the figures
-//! claim must be what happened.
+//! Every scenario against an independent TLS server, made of tungstenite, h2 and tokio-rustls: the figures must agree
+//! with the server's behaviour.
 
 mod http;
 mod server;
@@ -46,11 +46,11 @@ async fn a_corrupted_echo_fails_the_run() {
 }
 
 #[tokio::test]
-async fn idle_sessions_are_held_and_weighed() {
+async fn idle_sessions_are_held_and_measured() {
     let server = Server::start(Habit::Beat(Duration::from_millis(500))).await;
     let options = server.options::<idle::Idle>(&["-n", "40", "--warm-up", "5", "--wave", "7"]);
     let figures = timeout(PATIENCE, idle::run(&options)).await.expect("in time").expect("all sessions are held");
-    // Client and server share the process here: the figure says nothing, but it must be one.
+    // Client and server share the process here: the figure only has to exist.
     assert!(figures.of("pss_baseline_kib").is_some_and(|pss| pss > 100.0), "{figures}");
     assert!(figures.of("pss_growth_percent").is_some_and(f64::is_finite), "{figures}");
 }
@@ -62,13 +62,13 @@ async fn silent_sessions_are_timed_to_their_close() {
     let figures = timeout(PATIENCE, silent::run(&options)).await.expect("in time").expect("they all end");
     assert_eq!((figures.of("torn_down"), figures.of("still_open")), (Some(20.0), Some(0.0)), "{figures}");
     assert_eq!(figures.of("pings_ignored"), Some(20.0), "{figures}");
-    // A ping after one period, the close after another; the upgrade is seen a moment later than it is done.
+    // A ping after one period, the close after another; the client sees the upgrade a moment after the server.
     assert!(figures.of("close_s_min").is_some_and(|seconds| seconds > 0.3), "{figures}");
     assert!(figures.of("gone_s_max") >= figures.of("close_s_max"), "{figures}");
 }
 
 #[tokio::test]
-async fn silent_sessions_that_nobody_ends_are_reported() {
+async fn silent_sessions_that_stay_open_are_reported() {
     let server = Server::start(Habit::Echo).await;
     let options = server.options::<silent::Silent>(&["-n", "3", "-w", "100ms"]);
     let figures = timeout(PATIENCE, silent::run(&options)).await.expect("in time").expect("that is a finding");
@@ -86,7 +86,7 @@ async fn handshakes_are_counted() {
 }
 
 #[tokio::test]
-async fn live_sessions_answer_and_live() {
+async fn live_sessions_answer_and_stay_open() {
     let server = Server::start(Habit::Beat(Duration::from_millis(300))).await;
     let options = server.options::<beat::Beat>(&["-n", "30", "-d", "2s"]);
     let figures = timeout(PATIENCE, beat::run(&options)).await.expect("in time").expect("they all live");
@@ -103,7 +103,7 @@ async fn a_false_teardown_is_a_finding() {
 }
 
 #[tokio::test]
-async fn nobody_at_home_is_explained() {
+async fn a_refused_connection_is_explained() {
     let server = Server::start(Habit::Echo).await;
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a port is free").local_addr().expect("it is bound");
     let url = format!("wss://localhost:{}/", free.port());
@@ -111,6 +111,6 @@ async fn nobody_at_home_is_explained() {
     let arguments = ["scenario", &url, "--ca", ca.to_str().expect("plain")];
     let matches = echo::Echo::augment_args(Command::new("scenario")).try_get_matches_from(arguments).expect("right");
     let options = echo::Echo::from_arg_matches(&matches).expect("right");
-    let error = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect_err("nobody listens");
+    let error = timeout(PATIENCE, echo::run(&options)).await.expect("in time").expect_err("no server listens");
     assert!(format!("{error:#}").contains("is the proxy running?"), "{error:#}");
 }

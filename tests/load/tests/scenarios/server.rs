@@ -1,4 +1,4 @@
-//! The server that the scenarios are tried on.
+//! The server for tests of the scenarios.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,28 +28,28 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 /// Streams that an HTTP/2 connection may have.
 pub(crate) const STREAMS: u32 = 20;
 
-/// What the server does beside echoing.
+/// The behaviour of the server beside echoing.
 #[derive(Clone, Copy)]
 pub(crate) enum Habit {
     /// Nothing.
     Echo,
     /// Flips a bit in every message.
     Corrupt,
-    /// Pings so often, and closes with 1001 whoever leaves a ping unanswered for one period.
+    /// Pings with this period, and closes with 1001 a client that leaves a ping unanswered for one period.
     Beat(Duration),
-    /// Closes every session after a while, whatever it does.
+    /// Closes every session after this time.
     CloseAfter(Duration),
-    /// Gives every HTTP/2 stream up once a message has come.
+    /// Resets every HTTP/2 stream after its first message.
     Reset,
-    /// Knows no HTTP/2.
+    /// Does not support HTTP/2.
     OnlyHttp1,
-    /// Speaks HTTP/2, but has no WebSockets over it.
+    /// Supports HTTP/2 without WebSockets.
     NoWebSockets,
-    /// Over HTTP/1.1, is the echo upstream behind a TLS that changes nothing.
+    /// Over HTTP/1.1, is the echo upstream behind TLS.
     Upstream,
 }
 
-/// A running server; its certificate's directory goes with it.
+/// A running server; the directory of its certificate is removed with it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) directory: PathBuf,
@@ -89,7 +89,7 @@ impl Server {
         Self { address, directory }
     }
 
-    /// The options of a scenario against this server, which is measured in the test's own process.
+    /// Returns the options of a scenario against this server, which is measured in the test's own process.
     pub(crate) fn options<T: Args + FromArgMatches>(&self, more: &[&str]) -> T {
         let (url, ca) = (format!("wss://localhost:{}/", self.address.port()), self.directory.join("ca.pem"));
         let pid = std::process::id().to_string();
@@ -147,7 +147,7 @@ async fn tunnel(request: Request<RecvStream>, mut answer: SendResponse<Bytes>, h
     }
     let mut downward = answer.send_response(Response::new(()), false).ok()?;
     let mut upward = request.into_body();
-    // An empty frame means nothing.
+    // An empty DATA frame has no meaning.
     downward.send_data(Bytes::new(), false).ok()?;
     let (near, far) = duplex(1000);
     let (mut read, mut write) = split(near);
@@ -185,7 +185,7 @@ fn body(request: &Request<RecvStream>, mut answer: SendResponse<Bytes>, habit: H
     answer.send_response(Response::new(()), false).ok()?.send_data(bytes, true).ok()
 }
 
-/// Speaks WebSocket as is the server's habit.
+/// Serves one WebSocket according to the server's habit.
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(mut socket: WebSocketStream<S>, habit: Habit) -> Option<()> {
     let period = match habit {
         Habit::Beat(period) | Habit::CloseAfter(period) => period,

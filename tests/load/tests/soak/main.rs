@@ -1,4 +1,4 @@
-//! The soak against a stand-in for the proxy: what is sound passes, and each fault fails the verdict that it breaks.
+//! The soak against a stand-in for the proxy: a sound proxy passes, and each fault fails its verdict.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use pulsegate_load::scenario::soak::{self, Judgement};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(150);
+const TIMEOUT: Duration = Duration::from_secs(150);
 
-/// A running stand-in; it ends with this.
+/// A running stand-in; its process ends when this is dropped.
 struct StandIn {
     process: Child,
     directory: PathBuf,
@@ -27,7 +27,7 @@ impl Drop for StandIn {
     }
 }
 
-/// A short soak against a stand-in with this fault.
+/// Runs a short soak against a stand-in with this fault.
 async fn soak_against(fault: &str) -> Judgement {
     let app = TcpListener::bind("127.0.0.1:0").await.expect("a port is free").local_addr().expect("it is bound");
     let directory = std::env::temp_dir().join(format!("pulsegate-soak-{}-{}", std::process::id(), app.port()));
@@ -61,7 +61,7 @@ async fn soak_against(fault: &str) -> Judgement {
         ["--timeout", "1500ms"],
         ["--pause", "300ms"],
         ["--idle", "3s"],
-        // The stand-in speaks HTTP/1.1 and waits for slow readers.
+        // The stand-in supports HTTP/1.1 only and waits for slow readers.
         ["--h2-percent", "0"],
         ["--slow-percent", "0"],
         ["--memory-tolerance", "60"],
@@ -71,7 +71,7 @@ async fn soak_against(fault: &str) -> Judgement {
     let all = ["soak", &url].into_iter().chain(arguments.into_iter().flatten());
     let matches = command.try_get_matches_from(all).expect("the options are right");
     let options = soak::Soak::from_arg_matches(&matches).expect("the options are right");
-    timeout(PATIENCE, soak::run(&options)).await.expect("in time").expect("the soak comes to a verdict")
+    timeout(TIMEOUT, soak::run(&options)).await.expect("in time").expect("the soak comes to a verdict")
 }
 
 /// Asserts that the verdicts named `expected` go against the proxy, among others that may follow from them.

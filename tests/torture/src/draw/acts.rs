@@ -1,11 +1,11 @@
-//! The acts that scripts are made of.
+//! The actions of which scripts consist.
 
 use fastrand::Rng;
 
 use super::{chance, pick};
 use crate::plan::{Heartbeat, Link, Liveness, Millis, Mode, Plan, Script, Session, Step};
 
-/// A message of about this many bytes.
+/// Returns a message of about this many bytes.
 pub(super) fn message(rng: &mut Rng, size: usize) -> Step {
     let fragments = if chance(rng, 30) { rng.usize(2..6) } else { 1 };
     Step::Message {
@@ -22,18 +22,18 @@ fn size(rng: &mut Rng) -> usize {
     rng.usize(0..most)
 }
 
-/// A time in which the heartbeat has to act.
+/// Returns a time in which the heartbeat has to act.
 pub(super) fn quiet(rng: &mut Rng, beat: &Heartbeat) -> Millis {
     let bound = beat.bound();
     rng.u64(bound..bound + bound / 2).min(2600)
 }
 
-/// Whether a client of this route may be within a frame for long without being dead.
+/// Returns true if a client of this route may be inside a frame for long without being dead.
 fn may_be_slow(beat: &Heartbeat) -> bool {
     beat.mode == Mode::Off || beat.mode == Mode::Protocol && beat.liveness == Liveness::AnyBytes
 }
 
-/// The time for which a live client may be unable to answer.
+/// Returns the time for which a live client may be unable to answer.
 fn tolerable(beat: &Heartbeat) -> Millis {
     match beat.mode {
         Mode::Answer | Mode::Passive => (beat.window / 4).min(beat.timeout / 4),
@@ -41,7 +41,7 @@ fn tolerable(beat: &Heartbeat) -> Millis {
     }
 }
 
-/// What a live client does. `alone`: nothing else is on its connection.
+/// Returns the actions of a live client. `alone`: its connection has no other session.
 pub(super) fn client(rng: &mut Rng, beat: &Heartbeat, alone: bool) -> Vec<Step> {
     (0..rng.usize(1..5)).map(|_| client_act(rng, beat, alone)).collect()
 }
@@ -62,7 +62,7 @@ fn client_act(rng: &mut Rng, beat: &Heartbeat, alone: bool) -> Step {
     }
 }
 
-/// What an app does.
+/// Returns the actions of an app.
 pub(super) fn app(rng: &mut Rng, beat: &Heartbeat) -> Vec<Step> {
     (0..rng.usize(0..5)).map(|_| app_act(rng, beat)).collect()
 }
@@ -80,7 +80,7 @@ fn app_act(rng: &mut Rng, beat: &Heartbeat) -> Step {
     }
 }
 
-/// A legal Close (RFC 6455 §7.4), or an empty one.
+/// Returns a legal Close (RFC 6455 §7.4), or an empty one.
 pub(super) fn close(rng: &mut Rng) -> Option<(u16, String)> {
     let code = match rng.u8(0..100) {
         0..15 => return None,
@@ -107,13 +107,13 @@ pub(super) fn close(rng: &mut Rng) -> Option<(u16, String)> {
     Some((code, reason))
 }
 
-/// The position of the step that ends a script.
+/// Returns the position of the step that ends a script.
 fn last(script: &Script) -> usize {
     let ends = |step: &Step| matches!(step, Step::Close(_) | Step::Fin | Step::Reset);
     script.steps.iter().position(ends).unwrap_or(script.steps.len())
 }
 
-/// The app bursts, and the client takes it slowly: by its own pace, or by its link.
+/// Lets the app send a burst that the client takes slowly: by its own pace, or by its link.
 pub(super) fn burst(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     calm(session);
     let at = last(&session.app);
@@ -132,7 +132,7 @@ pub(super) fn burst(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     }
 }
 
-/// The client uploads over a slow link: its frames, and the TLS records under them, arrive in pieces.
+/// Lets the client upload over a slow link: its frames, and the TLS records under them, arrive in pieces.
 pub(super) fn slow_upload(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     calm(session);
     if session.beat.mode != Mode::Off {
@@ -147,7 +147,7 @@ pub(super) fn slow_upload(rng: &mut Rng, link: &mut Link, session: &mut Session)
     link.present = true;
 }
 
-/// The app sends one frame for longer than clocks may be frozen, and the client takes it as it comes.
+/// Lets the app send one frame for longer than clocks may be frozen; the client reads at full speed.
 pub(super) fn long_frame(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     calm(session);
     link.piece = 0;
@@ -159,8 +159,8 @@ pub(super) fn long_frame(rng: &mut Rng, link: &mut Link, session: &mut Session) 
     session.client.steps.insert(0, Step::Pause(millis.min(3500)));
 }
 
-/// The client, the app or both flood their peer with tiny messages for longer than a heartbeat takes, up to the very end of
-/// their scripts. Nothing on the way may be slower than the proxy.
+/// Lets the client, the app or both flood their peer with tiny messages for longer than a heartbeat takes, up to the
+/// end of their scripts. No part of the path may be slower than the proxy.
 pub(super) fn torrent(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     let beat = &session.beat;
     let time = match beat.mode {
@@ -194,7 +194,7 @@ pub(super) fn torrent(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     (link.piece, link.down, link.up) = (0, 0, 0);
 }
 
-/// The app takes what the client sends slowly, or not at all for a while.
+/// Lets the app read slowly, or not at all for a while.
 pub(super) fn slow_app(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     link.piece = 0;
     let at = last(&session.client);
@@ -209,7 +209,7 @@ pub(super) fn slow_app(rng: &mut Rng, link: &mut Link, session: &mut Session) {
     }
 }
 
-/// Leaves out what would make a slow session last for too long.
+/// Removes the steps that would make a slow session last too long.
 pub(super) fn calm(session: &mut Session) {
     let long = |step: &Step| matches!(step, Step::Slow { .. } | Step::Freeze(_)) || step.bytes() > 20_000;
     session.client.steps.retain(|step| !long(step));

@@ -1,4 +1,4 @@
-//! What becomes of a session, and the steps that bring it about.
+//! The fates of sessions: their intended ends, and the steps that bring them about.
 
 use fastrand::Rng;
 
@@ -32,7 +32,7 @@ pub(super) fn fate(rng: &mut Rng, block: &Block, beat: &mut Heartbeat) -> Fate {
         fate = Fate::ClientClose;
     }
     if fate.is_death() {
-        // Without a heartbeat nothing finds it; a window that lengthens has no bound to judge by.
+        // Without a heartbeat no proxy detects it; an adaptive window has no bound to judge by.
         beat.adaptive = false;
         if beat.mode == Mode::Off {
             beat.mode = Mode::Protocol;
@@ -81,7 +81,7 @@ pub(super) fn end(rng: &mut Rng, session: &mut Session, alone: bool) {
                 client.push(flood(rng));
             }
             if chance(rng, 20) {
-                // The app floods as the client dies.
+                // The app floods while the client dies.
                 let pause: Millis =
                     client.iter().map(|step| if let Step::Pause(time) = step { *time } else { 0 }).sum();
                 app.clear();

@@ -1,4 +1,4 @@
-//! The reader of an endpoint: it records what comes and passes on what has to be answered.
+//! The reader of an endpoint: it records every frame and passes on those that need an answer.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Reads at its pace until the connection ends.
+    /// Reads at the set pace until the connection ends.
     pub(super) async fn run<S: AsyncRead>(mut self, mut input: ReadHalf<S>, early: Vec<u8>) {
         self.take(&early);
         let mut buffer = vec![0; 64 * 1024];

@@ -1,4 +1,4 @@
-//! The last line of a session in the log: its codes are those of the wire, and its reason is true.
+//! The last line of a session in the log: its codes must be those of the wire, and its reason must be correct.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) fn judge(case: &mut Case<'_>) {
         Fate::AppFreezes => &[("proxy", "upstream_lost")],
         Fate::Drained => &[("proxy", "drain")],
     };
-    // What the heartbeat ended is judged as the end of a live client.
+    // An end by the heartbeat is judged as the end of a live client.
     let judged = matches!(reason, "heartbeat_timeout" | "slow_reader" | "trickle") && !case.fate().is_death();
     if !allowed.contains(&(initiator, reason)) && !judged {
         case.fault(Promise::Cause, format!("the log says {reason} by {initiator} of {:?}: {line}", case.fate()));
@@ -64,13 +64,13 @@ pub(super) fn judge(case: &mut Case<'_>) {
     }
 }
 
-/// The code of one leg: received by its end, or else sent by it and read by the proxy, or else 1006.
-fn codes(who: &str, logged: &Value, trace: &Trace) -> Option<String> {
+/// Returns a fault unless the logged code of one leg was received or sent by its end, or is 1006 if there was no Close.
+fn codes(leg: &str, logged: &Value, trace: &Trace) -> Option<String> {
     let received =
         trace.received.iter().find(|(frame, _)| frame.opcode() == CLOSE).and_then(|(frame, _)| frame.close());
     let sent = trace.closed();
     let all: Vec<u16> = [received, sent].into_iter().flatten().map(|(code, _)| code).collect();
     let logged = logged.as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
     let right = if all.is_empty() { logged == 1006 } else { all.contains(&logged) };
-    (!right).then(|| format!("the log says {logged} of the {who}'s leg, on whose wire were {all:?}"))
+    (!right).then(|| format!("the log says {logged} of the {leg}'s leg, on whose wire were {all:?}"))
 }

@@ -1,4 +1,4 @@
-//! The end of a session: Closes, codes, FIN and RST, and that both legs end.
+//! The end of a session: Closes, codes, FIN and RST, and the end of both legs.
 
 use std::time::Duration;
 
@@ -8,44 +8,44 @@ use crate::trace::{End, Trace};
 
 pub(super) fn judge(case: &mut Case<'_>) {
     let (client, app) = (case.seen.client.clone(), case.seen.app.clone());
-    for (trace, who) in [(&client, "client"), (&app, "app")] {
+    for (trace, leg) in [(&client, "client"), (&app, "app")] {
         let closes = trace.closes();
         if let Some((code, _)) = closes.iter().find(|(code, _)| matches!(code, 1006 | 1015) || *code < 1000) {
-            case.fault(Promise::Close, format!("the {who} received a Close with {code}"));
+            case.fault(Promise::Close, format!("the {leg} received a Close with {code}"));
         }
         if closes.len() > 1 {
-            case.fault(Promise::Close, format!("the {who} received {} Closes: {closes:?}", closes.len()));
+            case.fault(Promise::Close, format!("the {leg} received {} Closes: {closes:?}", closes.len()));
         }
     }
     expected(case, &client, &app);
     ends(case, &client, &app);
     if let Some(direct) = case.direct.cloned() {
         let length = |trace: &Trace| trace.end.map(|(_, at)| at.saturating_duration_since(trace.start));
-        for (seen, oracle, who) in [(&client, &direct.client, "client"), (&app, &direct.app, "app")] {
-            let late = who == "app" && super::outlasts_its_close(case);
+        for (seen, oracle, leg) in [(&client, &direct.client, "client"), (&app, &direct.app, "app")] {
+            let late = leg == "app" && super::outlasts_its_close(case);
             if seen.closes() != oracle.closes()
                 && !late
                 && case.fate() != Fate::ClientInvalid
                 && case.fate() != Fate::ClientFin
             {
-                let text = format!("the {who} received {:?}, and without a proxy {:?}", seen.closes(), oracle.closes());
+                let text = format!("the {leg} received {:?}, and without a proxy {:?}", seen.closes(), oracle.closes());
                 case.fault(Promise::Close, text);
             }
             let (Some(took), Some(without)) = (length(seen), length(oracle)) else { continue };
             let stop = case.batch.stopped.map_or(Duration::ZERO, |(from, to)| to - from);
-            // On one HTTP/2 connection all share the link; without a proxy each has its own.
+            // On one HTTP/2 connection all sessions share the link; without a proxy each has its own.
             let shared = if case.plan.sessions.len() > 1 { case.plan.length() } else { 0 };
             let allowed = without * 3 / 2 + Duration::from_millis(2000 + shared) + SLACK + stop * 2;
             if took > allowed {
                 let (from, to) = (seen.start, seen.start + took);
-                let text = format!("the {who} saw the end after {took:?}, and without a proxy after {without:?}");
+                let text = format!("the {leg} saw the end after {took:?}, and without a proxy after {without:?}");
                 case.timed(Promise::Close, from, to, text);
             }
         }
     }
 }
 
-/// The one Close that each end must have received, where it is not the oracle's.
+/// Checks the one Close that each end must have received, where no direct run is the oracle.
 fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
     let Heartbeat { miss_client, miss_upstream, .. } = &case.session.beat;
     let (miss_client, miss_upstream) = (miss_client.clone(), miss_upstream.clone());
@@ -56,14 +56,15 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
     let mut want = Vec::new();
     let restart = |reason: &str| Some((1012, reason.to_owned()));
     match case.fate() {
-        // A reset throws away what had not left the app, so that a frame may stop in the middle.
+        // A reset discards the bytes that had not left the app, so that a frame may stop in the middle.
         Fate::AppReset if down_partial => {}
         Fate::AppFin | Fate::AppReset => want.push(("client", restart("upstream lost"))),
         Fate::AppFreezes if !down_partial => want.push(("client", restart("upstream unresponsive"))),
         Fate::AppInvalid => want.push(("client", restart("upstream protocol error"))),
         Fate::Drained if !down_partial => want.push(("client", restart("service restart"))),
         Fate::ClientDies => {
-            // Where the app floods, the end may come in the middle of a frame, and its rest and any Close are lost.
+            // If the app floods, the end may come in the middle of a frame; the rest of the frame and any Close are
+            // lost.
             let is_flooded = case.session.app.steps.iter().any(|step| matches!(step, Step::Torrent { .. }));
             let may_lack = down_partial || is_flooded && client.closes().is_empty();
             if reads && !may_lack {
@@ -76,11 +77,11 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
     if case.fate() == Fate::ClientInvalid && client.closes().first().map(|(code, _)| *code) != Some(1002) {
         case.fault(Promise::Close, format!("the client broke the protocol and received {:?}", client.closes()));
     }
-    for (who, close) in want {
-        let closes = if who == "client" { client.closes() } else { app.closes() };
+    for (leg, close) in want {
+        let closes = if leg == "client" { client.closes() } else { app.closes() };
         let right = match (&close, closes.first()) {
             (None, None) => true,
-            // A slow reader is a death of its own.
+            // A slow reader counts as dead for a reason of its own.
             (Some((code, _)), Some((seen, reason))) => {
                 code == seen
                     && (reason == &close.as_ref().map(|close| close.1.clone()).unwrap_or_default()
@@ -89,7 +90,7 @@ fn expected(case: &mut Case<'_>, client: &Trace, app: &Trace) {
             _ => false,
         };
         if !right {
-            case.fault(Promise::Close, format!("the {who} received {closes:?} instead of {close:?}"));
+            case.fault(Promise::Close, format!("the {leg} received {closes:?} instead of {close:?}"));
         }
     }
 }
@@ -105,13 +106,13 @@ fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
             | Fate::AppInvalid
             | Fate::Drained
     );
-    for (trace, who) in [(client, "client"), (app, "app")] {
+    for (trace, leg) in [(client, "client"), (app, "app")] {
         let own = trace.reset.is_some() || trace.died.is_some() && trace.hung_up.is_some();
         match trace.end {
             Some((End::Fin, _)) => {}
-            // What a slow link still carries after the grace is answered by RST.
+            // Bytes that a slow link carries after the grace are answered by RST.
             Some((end, _)) if orderly && case.plan.link.up == 0 => {
-                case.fault(Promise::Close, format!("the {who} saw {end:?} at the end of an orderly session"));
+                case.fault(Promise::Close, format!("the {leg} saw {end:?} at the end of an orderly session"));
             }
             Some(_) => {}
             None if own || trace.hung_up.is_some() && !orderly => {}
@@ -120,7 +121,7 @@ fn ends(case: &mut Case<'_>, client: &Trace, app: &Trace) {
                 let promise = if case.fate().is_death() { Promise::Dead } else { Promise::Close };
                 let since = trace.opened.unwrap_or(trace.start);
                 let needed = crate::run::deadline(case.plan) / 2;
-                case.endless(promise, since, needed, format!("the {who}'s connection never ended"));
+                case.endless(promise, since, needed, format!("the {leg}'s connection never ended"));
             }
         }
     }

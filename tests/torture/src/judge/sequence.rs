@@ -1,4 +1,4 @@
-//! Both directions: what was received is what was sent, complete where nothing explains a cut.
+//! Both directions: the received frames must equal the sent ones, and be complete unless a cut has an explanation.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn sent(trace: &Trace, opcode: u8) -> Vec<&[u8]> {
     payloads(trace.sent.iter().map(|sent| &sent.frame), opcode)
 }
 
-/// Pings that `from` never sent: the proxy's own.
+/// Returns the Pings that `from` did not send: the proxy's own.
 fn foreign<'a>(received: &'a Trace, from: &Trace) -> Vec<&'a [u8]> {
     let own = sent(from, PING);
     let mut pings = payloads(received.received.iter().map(|(frame, _)| frame), PING);
@@ -33,7 +33,8 @@ fn is_text(frame: &Frame, text: &str) -> bool {
     frame.opcode() == TEXT && frame.first & 0x80 != 0 && frame.payload == text.as_bytes()
 }
 
-/// Whether a Close is one end's own, relayed to the other. Where the proxy ends the session, each end answers its Close.
+/// Returns true if a Close is relayed from one end to the other. If the proxy ends the session, each end answers its
+/// Close.
 fn keeps_closes(case: &Case<'_>) -> bool {
     matches!(case.fate(), Fate::ClientClose | Fate::AppClose)
 }
@@ -53,7 +54,7 @@ fn up(case: &mut Case<'_>) {
             || case.session.beat.answers_pings && frame.opcode() == PING
             || skipped(frame)
     };
-    // A Ping of the app that the client received twice is answered twice, and the app's one Ping has one Pong.
+    // If the client received a Ping of the app twice, it answers twice, and the app's one Ping has one Pong.
     let mut owed = questions.clone();
     let mut is_surplus = |frame: &Frame| {
         let is_answer = frame.opcode() == PONG && questions.contains(&&*frame.payload);
@@ -91,7 +92,7 @@ fn up(case: &mut Case<'_>) {
         case.fate(),
         Fate::ClientClose | Fate::AppClose | Fate::ClientFin | Fate::ClientInvalid | Fate::ClientBlocks | Fate::Drained
     ) || case.fate() == Fate::ClientDies && !case.session.client.steps.contains(&Step::Vanish);
-    // The Pong behind a torrent may come too late, and with it goes what had not been read.
+    // The Pong after a torrent may be too late, and the bytes that were not read by then are lost with it.
     let is_too_late = case.fate() == Fate::ClientDies && super::is_torrent(case);
     let complete = complete && app.violation.is_none() && !super::outlasts_its_close(case) && !is_too_late;
     let expected: Vec<_> = expected.iter().map(|sent| (&sent.frame, sent.done)).collect();
@@ -153,7 +154,7 @@ fn down(case: &mut Case<'_>) {
             actual.push(received);
         }
     }
-    // Behind the app's Close no beat is answered.
+    // No heartbeat message is answered after the app's Close.
     let first_close = app.sent.iter().find(|sent| sent.frame.opcode() == CLOSE).map(|sent| sent.started);
     let beats = || client.sent.iter().filter(|sent| is_text(&sent.frame, BEAT));
     let due = beats()
@@ -168,17 +169,17 @@ fn down(case: &mut Case<'_>) {
         matches!(case.fate(), Fate::ClientClose | Fate::AppClose | Fate::ClientFin | Fate::AppFin | Fate::AppInvalid);
     let complete = complete && client.violation.is_none();
     let found = compare(&expected, &actual, complete);
-    let after = |trace: &Trace, who: &str| {
+    let after = |trace: &Trace, leg: &str| {
         let close = trace.received.iter().position(|(frame, _)| frame.opcode() == CLOSE)?;
         let next = trace.received.get(close + 1)?;
-        Some(format!("the {who} received {:?} after a Close", next.0))
+        Some(format!("the {leg} received {:?} after a Close", next.0))
     };
     faults.extend(after(client, "client"));
     faults.extend(after(app, "app"));
-    for (trace, who) in [(client, "client"), (app, "app")] {
+    for (trace, leg) in [(client, "client"), (app, "app")] {
         faults.extend(trace.violation.map(|violation| {
             let by_plan = matches!(case.fate(), Fate::ClientInvalid | Fate::AppInvalid);
-            if by_plan { String::new() } else { format!("the {who} received {violation}") }
+            if by_plan { String::new() } else { format!("the {leg} received {violation}") }
         }));
     }
     faults.retain(|text| !text.is_empty());
@@ -188,15 +189,15 @@ fn down(case: &mut Case<'_>) {
     report(case, "app to client", found);
 }
 
-/// Whether a Ping of the app may reach the client a second time: once, if the client had not answered it half a timeout
-/// before. It answers the newest only, or it has closed.
+/// Returns true if a Ping of the app may reach the client a second time: once, if the client had not answered it half a
+/// timeout before (it answers the newest only, or has closed).
 fn reissued(case: &Case<'_>, once: &mut Vec<&[u8]>, (frame, at): &(Frame, Instant)) -> bool {
     let half = Duration::from_millis(case.session.beat.timeout / 2);
     let answers = |sent: &Sent| sent.frame.opcode() == PONG && sent.frame.payload == frame.payload;
     let in_time = |sent: &Sent| sent.done.is_some_and(|done| done + half < *at);
     let place = once.iter().position(|payload| *payload == frame.payload);
     let answered = case.seen.client.sent.iter().any(|sent| answers(sent) && in_time(sent));
-    // What was answered may lie unread in a proxy that was stopped.
+    // An answer may be unread in a proxy that was stopped.
     if case.session.client.newest_only || case.batch.stopped.is_some() {
         return true;
     }
@@ -206,8 +207,8 @@ fn reissued(case: &Case<'_>, once: &mut Vec<&[u8]>, (frame, at): &(Frame, Instan
     })
 }
 
-/// Puts control frames that stand between the fragments of a text message before it: a message that may be a heartbeat is
-/// held until its last fragment tells, and a control frame passes meanwhile.
+/// Moves control frames between the fragments of a text message before it: a message that may be a heartbeat is held
+/// until its last fragment decides, and a control frame passes meanwhile.
 fn hoist<T: Framed>(frames: Vec<T>) -> Vec<T> {
     let mut ordered = Vec::with_capacity(frames.len());
     let mut message = Vec::new();
@@ -229,7 +230,7 @@ fn hoist<T: Framed>(frames: Vec<T>) -> Vec<T> {
     ordered
 }
 
-/// Something with a frame.
+/// An item with a frame.
 trait Framed {
     fn frame(&self) -> &Frame;
 }
@@ -246,11 +247,11 @@ impl Framed for (&Frame, Option<Instant>) {
     }
 }
 
-/// A difference between what was sent and what was received.
+/// A difference between the sent and the received frames.
 enum Difference {
-    /// The rest is missing, or a Close stands where it should be.
+    /// The rest is missing, or a Close is in its place.
     Cut(String),
-    /// Something else was received.
+    /// Another frame was received.
     Other(String),
 }
 
@@ -262,13 +263,13 @@ fn report(case: &mut Case<'_>, direction: &str, found: Option<Difference>) {
     }
 }
 
-/// The first difference between what was sent and what was received.
+/// Returns the first difference between the sent and the received frames.
 fn compare(expected: &[(&Frame, Option<Instant>)], actual: &[&(Frame, Instant)], complete: bool) -> Option<Difference> {
     let differs =
         |frame: &Frame, text| if frame.opcode() == CLOSE { Difference::Cut(text) } else { Difference::Other(text) };
     let (mut at, mut used) = (0, 0);
     for (index, (frame, _)) in actual.iter().enumerate() {
-        // Equal tiny messages are counted; both ends may have cut their count elsewhere.
+        // Equal tiny messages are counted; the two ends may have split their counts differently.
         let mut wanted = frame.repeats;
         while wanted > 0 {
             match expected.get(at) {

@@ -1,4 +1,4 @@
-//! The two promises: no live client is ended, and a dead one is gone within its bound.
+//! The two promises: no live client is closed, and a dead one is closed within its bound.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,13 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The time at which the proxy could see the last sign of life.
+/// Returns the time at which the proxy could see the last sign of life.
 fn last_sign(case: &Case<'_>) -> Option<Instant> {
     let client = &case.seen.client;
     let died = client.died?;
     let written = died.max(client.last_write.unwrap_or(died)) + ms(case.plan.link.delay);
-    // What is cut into small pieces, or written faster than it is read, arrives later than its last byte was written.
+    // Bytes that are cut into small pieces, or written faster than they are read, arrive after the last of them was
+    // written.
     let is_late = case.plan.link.piece > 0 || super::is_torrent(case);
     let arrived = case.seen.app.received.iter().rev().find(|(frame, _)| matches!(frame.opcode(), TEXT | BINARY));
     Some(arrived.filter(|_| is_late).map_or(written, |(_, at)| written.max(*at)))
@@ -49,14 +50,14 @@ fn dead(case: &mut Case<'_>) {
     };
     let app_slow: u64 =
         case.session.app.steps.iter().map(|step| if let Step::Slow { millis, .. } = step { *millis } else { 0 }).sum();
-    // Where more is under way to the client than its socket takes, it is a matter of the write stall.
+    // With more bytes in transit to the client than its socket takes, `write_stall` applies.
     let backlog = super::has_backlog(case) || case.fate() == Fate::ClientBlocks;
     let stalled = if backlog { beat.write_stall + 2 * beat.timeout + beat.interval } else { 0 };
     let blocked = if case.fate() == Fate::ClientBlocks { beat.write_stall + 1000 } else { 0 };
     let guard = if beat.stall_guard < 2000 { beat.timeout } else { 0 };
     let stop = case.stop_after(since);
     let stop = if stop.is_zero() { stop } else { stop + ms(beat.timeout) };
-    // Behind the last whole frame of a torrent the kernels may hold some megabytes.
+    // After the last whole frame of a torrent the kernels may hold some megabytes.
     let queued = if super::is_torrent(case) { 500 } else { 0 };
     let allowed = ms(bound + app_slow + stalled + blocked + guard + queued) + stop + SLACK;
     let over = |at: Instant| at.saturating_duration_since(since);
@@ -101,13 +102,13 @@ fn frozen(case: &mut Case<'_>) {
     };
     let stop = case.stop_after(died);
     let noticed = ms(interval + timeout) + SLACK + stop * 2;
-    let told = case.batch.log.iter().find(|(at, line)| {
+    let logged = case.batch.log.iter().find(|(at, line)| {
         let about = line["upstream"].as_str().is_some_and(|url| url.contains(&case.app.to_string()));
         let message = line["message"].as_str().unwrap_or_default();
         about && *at >= died && matches!(message, "upstream.unresponsive" | "upstream.unreachable")
     });
-    let told = told.map(|(at, _)| *at);
-    match told {
+    let logged = logged.map(|(at, _)| *at);
+    match logged {
         Some(at) if at <= died + noticed => {}
         Some(at) => {
             case.timed(
@@ -134,7 +135,7 @@ fn frozen(case: &mut Case<'_>) {
     }
 }
 
-/// A session that the proxy ended although its client lived.
+/// Checks a session that the proxy ended although its client lived.
 fn live(case: &mut Case<'_>) {
     let Some((ended, reason)) = verdict_of_proxy(case) else { return };
     let client = &case.seen.client;
@@ -149,13 +150,13 @@ fn live(case: &mut Case<'_>) {
             }
         }
     }
-    // Everything else that an early end brings about has the same excuse.
+    // All consequences of an early end have the same excuse.
     if let Some(fault) = case.faults.last().filter(|fault| fault.excused) {
         case.doubt = Some(fault.text.clone());
     }
 }
 
-/// When and why the proxy's heartbeat ended the session, by its log or by the Closes on the wire.
+/// Returns the time and the reason of an end by the proxy's heartbeat, from its log or from the Closes on the wire.
 fn verdict_of_proxy(case: &Case<'_>) -> Option<(Instant, String)> {
     let beats = |reason: &str| matches!(reason, "heartbeat_timeout" | "slow_reader" | "trickle");
     let logged = case.batch.log.iter().find(|(_, line)| line["message"] == "ws.close" && line["url.path"] == case.path);
@@ -165,15 +166,15 @@ fn verdict_of_proxy(case: &Case<'_>) -> Option<(Instant, String)> {
         return Some((*at, format!("{reason} in the log")));
     }
     let (client, app) = (&case.seen.client, &case.seen.app);
-    let told = |trace: &Trace| {
+    let sent = |trace: &Trace| {
         trace.closes().into_iter().find(|(_, reason)| reason == "heartbeat timeout" || reason == "slow reader")
     };
-    let close = told(client).or_else(|| told(app))?;
+    let close = sent(client).or_else(|| sent(app))?;
     let at = client.first_end().or_else(|| app.first_end())?;
     Some((at, format!("{close:?} on the wire")))
 }
 
-/// What makes it doubtful that the client was alive: a probe that it did not answer within half its timeout.
+/// Returns a reason to doubt that the client was alive: a probe that it did not answer within half its timeout.
 fn excuse(case: &Case<'_>, client: &Trace, ended: Instant) -> Option<String> {
     let half = ms(case.session.beat.timeout / 2);
     if matches!(case.session.beat.mode, Mode::Answer | Mode::Passive) {
@@ -192,7 +193,7 @@ fn excuse(case: &Case<'_>, client: &Trace, ended: Instant) -> Option<String> {
             .answers
             .iter()
             .any(|answer| answer.asked == *asked && answer.done.is_some_and(|done| done <= *asked + half));
-        // While it is in the middle of a frame of its own, its bytes are its life.
+        // In the middle of a frame of its own, the client's bytes are its signs of life.
         let busy = client
             .sent
             .iter()

@@ -1,4 +1,4 @@
-//! The app behind the proxy: an echo that knows the plan of each session and reports when its connection ended.
+//! The app behind the proxy: an echo that has the plan of each session and reports the end of its connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -19,17 +19,17 @@ use crate::head::Head;
 /// Bytes read at once.
 const SCRATCH: usize = 16 * 1024;
 
-/// How the app's connection of a session ended.
+/// The end of the app's connection of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AppEnd {
-    /// When the first sign of the end was read: a Close, the end of the stream or an error. Where the app began the end,
-    /// when it did.
+    /// The time of the first sign of the end: a Close, the end of the stream or an error was read, or the app began the
+    /// end itself.
     pub(super) told: Instant,
-    /// When the connection was closed from the other side.
+    /// The time at which the peer closed the connection.
     pub(super) gone: Instant,
     /// The code of the Close that was read; [`None`] if the connection ended without one.
     pub(super) code: Option<u16>,
-    /// A fault of what was read, if there was one.
+    /// A fault in the received bytes, if there was one.
     pub(super) fault: Option<String>,
 }
 
@@ -43,19 +43,19 @@ pub(super) struct Expected {
 type Announced = (Plan, oneshot::Sender<AppEnd>);
 
 impl Expected {
-    /// Announces a session; its end at the app will be received.
+    /// Announces a session and returns the receiver of its end at the app.
     pub(super) fn announce(&self, plan: &Plan) -> oneshot::Receiver<AppEnd> {
         let (report, end) = oneshot::channel();
         self.sessions().insert(plan.id, (plan.clone(), report));
         end
     }
 
-    /// Forgets a session that was not opened.
+    /// Removes a session that was not opened.
     pub(super) fn forget(&self, id: u64) {
         self.sessions().remove(&id);
     }
 
-    /// Sessions whose connection to the app is open.
+    /// Returns the number of sessions whose connection to the app is open.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -65,12 +65,12 @@ impl Expected {
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Announced>> {
-        // A map is whole after every operation, whatever panicked elsewhere.
+        // The map is valid even after a panic in another task.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves for as long as it is polled.
+/// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, expected: Arc<Expected>) {
     loop {
         match listener.accept().await {
@@ -86,7 +86,7 @@ pub(super) async fn serve(listener: TcpListener, expected: Arc<Expected>) {
     }
 }
 
-/// Serves one connection. Without an expected session behind it, it is closed with 404.
+/// Serves one connection. One without an expected session is closed with 404.
 async fn connection(mut stream: TcpStream, expected: &Expected) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let (head, early) = Head::read(&mut stream).await.ok()?;
@@ -116,7 +116,7 @@ async fn connection(mut stream: TcpStream, expected: &Expected) -> Option<()> {
     {
         echo.fault.get_or_insert(format!("the app's connection failed: {error}"));
     }
-    // A client task that has given up needs no report.
+    // A client task that has failed needs no report.
     let _ = report.send(AppEnd { told: echo.told.unwrap_or(now), gone: now, code: echo.code, fault: echo.fault });
     Some(())
 }
@@ -126,14 +126,14 @@ struct Echo {
     plan: Plan,
     decoder: Decoder,
     out: Vec<u8>,
-    /// Payload of the control frame under way.
+    /// Payload of the control frame in progress.
     control: Vec<u8>,
-    /// Whole messages that were read.
+    /// Complete messages received.
     messages: usize,
     /// Numbers of the app's Pings that are unanswered, oldest first.
     asked: VecDeque<u64>,
     asked_in_all: u64,
-    /// Whether a Close was written.
+    /// True once a Close is written.
     closed: bool,
     told: Option<Instant>,
     code: Option<u16>,
@@ -198,7 +198,7 @@ impl Echo {
         Ok(())
     }
 
-    /// Turns frames into their echoes and notes what they tell.
+    /// Turns frames into their echoes and records Pongs, Closes and faults.
     fn feed(&mut self, mut input: &mut [u8]) -> Next {
         loop {
             let part = match self.decoder.next(&mut input) {
@@ -258,7 +258,7 @@ impl Echo {
             Opcode::Ping if !self.closed => server_frame(Opcode::Pong, payload, &mut self.out),
             Opcode::Pong => {
                 let number = payload.try_into().map(u64::from_be_bytes);
-                // RFC 6455 §5.5.3: a Pong may answer several Pings, of which it carries the newest.
+                // A Pong may answer several Pings, of which it carries the newest (RFC 6455 §5.5.3).
                 match number.ok().and_then(|number| self.asked.iter().position(|asked| *asked == number)) {
                     Some(place) => drop(self.asked.drain(..=place)),
                     None => self.note(format!("a Pong that answers no Ping of the app: {payload:?}")),

@@ -1,4 +1,4 @@
-//! The client's end of one session, and the judgement on both ends.
+//! The client's end of one session, and the judgement of both ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use super::plan::{Plan, Way};
 use crate::dial::{Dialer, ProxiedSession};
 use crate::session::{Manners, SessionError, Turn};
 
-/// The bounds that a session is judged by.
+/// The bounds by which a session is judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// The heartbeat's interval.
     pub(super) interval: Duration,
     /// The heartbeat's timeout.
     pub(super) timeout: Duration,
-    /// How long a leg that has its Close may stay half-open.
+    /// The time for which a leg that has its Close may stay open.
     pub(super) close_grace: Duration,
-    /// What scheduling may add.
+    /// The tolerance for scheduling.
     pub(super) slack: Duration,
-    /// How long any other step may take.
+    /// The timeout of any other step.
     pub(super) patience: Duration,
 }
 
 impl Bounds {
-    /// The promised bound: from a client's last byte to its end.
+    /// Returns the promised bound: from a client's last byte to its end.
     pub(super) fn death(&self) -> Duration {
         self.interval + self.timeout
     }
 }
 
-/// The end of a dead client's session, counted from when it fell silent.
+/// The end of a dead client's session, counted from the client's last byte.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Death {
     /// Until the client's connection ended, or its Close was read; [`None`] for a client that does not read.
@@ -43,18 +43,18 @@ pub(super) struct Death {
     pub(super) app: Duration,
 }
 
-/// What one session came to.
+/// The outcome of one session.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// All went as planned.
+    /// The session went as planned.
     Planned(Option<Death>),
     /// A promise is broken, or a byte is wrong.
     Broken(Fault, String),
-    /// The generator itself was too late to be called alive or to measure.
+    /// The generator itself was too late to count as alive or to measure.
     NotJudged(String),
 }
 
-/// What a session may be found guilty of.
+/// The fault of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A request for a WebSocket failed.
@@ -63,13 +63,13 @@ pub(super) enum Fault {
     LiveEnded,
     /// A dead session was ended too late, or not at all.
     DeadLate,
-    /// Bytes or frames are not those that were sent.
+    /// Bytes or frames differ from those sent.
     WrongBytes,
-    /// An end reached the other side altered, or did not reach it.
+    /// An end reached the other side altered, or not at all.
     WrongEnd,
 }
 
-/// What all sessions share.
+/// The state that all sessions share.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) expected: Arc<Expected>,
@@ -109,11 +109,11 @@ impl Client {
         }
     }
 
-    /// The verdict on a stray session: what broke while the generator was late proves nothing about the proxy. Wrong
-    /// bytes are wrong at any speed.
+    /// Returns the verdict on a failed session. A failure while the generator was late proves nothing about the proxy.
+    /// Wrong bytes are wrong in any case.
     fn judge(&self, since: Instant, slowest_answer: Duration, (fault, text): Stray) -> Outcome {
         let half = self.bounds.timeout / 2;
-        // A session has been judged by the proxy over its last window only.
+        // The proxy has judged the session over its last window only.
         let from = since.max(Instant::now().checked_sub(self.bounds.death() * 2).unwrap_or(since));
         let late = self.lag.worst_since(from).max(slowest_answer);
         let allowed = if fault == Fault::DeadLate { self.bounds.slack / 2 } else { half };
@@ -155,7 +155,7 @@ impl Client {
         end: oneshot::Receiver<AppEnd>,
     ) -> Result<Option<Death>, Stray> {
         let silent = Instant::now();
-        let mut client_told = None;
+        let mut client_end = None;
         let mut expected_at_app = None;
         match plan.way {
             Way::ClientClose(code) => {
@@ -188,7 +188,7 @@ impl Client {
             }
             Way::Mute => {
                 session.set_manners(Manners::Silent);
-                client_told = Some(self.outlived(&mut session, silent).await?);
+                client_end = Some(self.outlived(&mut session, silent).await?);
             }
             Way::Frozen => {
                 session.set_manners(Manners::Silent);
@@ -200,7 +200,7 @@ impl Client {
         let limit = limit + self.bounds.slack + self.bounds.close_grace;
         let limit = if plan.way.is_death() { limit } else { limit + self.bounds.timeout };
         let fault = if plan.way.is_death() { Fault::DeadLate } else { Fault::WrongEnd };
-        // A report that was sent in time is not late because this task is.
+        // A report that was sent in time does not count as late because this task is.
         let end = timeout_at(limit.max(Instant::now() + Duration::from_millis(50)), end).await;
         let end =
             end.map_err(|_| (fault, format!("the app's leg still stands {:?} after the end", silent.elapsed())))?;
@@ -215,7 +215,7 @@ impl Client {
             return Ok(None);
         }
         same("the Close that the app gets", Some(4408), end.code)?;
-        let death = Death { client: client_told, app: end.told.saturating_duration_since(silent) };
+        let death = Death { client: client_end, app: end.told.saturating_duration_since(silent) };
         let latest = death.app.max(death.client.unwrap_or_default());
         if latest > self.bounds.death() + self.bounds.slack {
             return Err((Fault::DeadLate, format!("ended after {latest:?}: {death:?}")));
@@ -226,10 +226,11 @@ impl Client {
         Ok(Some(death))
     }
 
-    /// Reads a silent client's session to its end; returns when its Close, or the end, was read.
+    /// Reads a silent client's session to its end. Returns the time from the client's last byte to the proxy's Close,
+    /// or to the end without one.
     async fn outlived(&self, session: &mut ProxiedSession, silent: Instant) -> Result<Duration, Stray> {
         let bound = silent + self.bounds.death() + self.bounds.slack;
-        // What a client finds that has not read for long must be there at once.
+        // A client that has not read for long must find its end at once.
         let bound = bound.max(Instant::now());
         let mut first_sign = None;
         let read = timeout_at(bound + self.bounds.close_grace, async {
@@ -260,7 +261,7 @@ impl Client {
     }
 }
 
-/// Keeps the session alive for a time; nothing may end it.
+/// Keeps the session open for a time, in which nothing may end it.
 async fn hold(session: &mut ProxiedSession, time: Duration) -> Result<(), Stray> {
     let until = Instant::now() + time;
     while let Ok(turn) = timeout_at(until, session.turn()).await {
@@ -290,7 +291,7 @@ fn same(what: &str, expected: Option<u16>, found: Option<u16>) -> Result<(), Str
     Err((Fault::WrongEnd, format!("{what} has code {found:?} instead of {expected:?}")))
 }
 
-/// The number by which the session's messages are drawn from the pattern.
+/// Returns the session number that selects its messages from the pattern.
 fn number(plan: &Plan) -> usize {
     usize::try_from(plan.id).unwrap_or(usize::MAX)
 }

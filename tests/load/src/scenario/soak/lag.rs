@@ -1,4 +1,4 @@
-//! The generator's own delays: what a client could not do in time proves nothing about the proxy.
+//! The generator's own delays: a late action of a client proves nothing about the proxy.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Time between two looks.
+/// The time between two measurements.
 const PERIOD: Duration = Duration::from_millis(20);
-/// Delays that are remembered.
+/// The shortest delay that is recorded.
 const NOTED: Duration = Duration::from_millis(50);
-/// How long they are remembered.
+/// The time for which delays are kept.
 const MEMORY: Duration = Duration::from_secs(600);
 
 /// The recent delays of the runtime.
@@ -18,7 +18,7 @@ const MEMORY: Duration = Duration::from_secs(600);
 pub(super) struct Lag(Mutex<VecDeque<(Instant, Duration)>>);
 
 impl Lag {
-    /// Watches for as long as it is polled.
+    /// Records delays until it is dropped.
     pub(super) async fn watch(&self) {
         loop {
             let due = Instant::now() + PERIOD;
@@ -38,7 +38,7 @@ impl Lag {
         }
     }
 
-    /// The longest delay that ended at `from` or later.
+    /// Returns the longest delay that ended at `from` or later.
     pub(super) fn worst_since(&self, from: Instant) -> Duration {
         let delays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         delays.iter().filter(|(at, _)| *at >= from).map(|(_, late)| *late).max().unwrap_or_default()

@@ -1,33 +1,33 @@
-//! The course of one session, drawn from a seed before it begins.
+//! The plan of one session, drawn from a seed before it begins.
 
 use std::time::Duration;
 
 /// The longest message, in bytes.
 pub(super) const LARGEST: usize = 1024 * 1024;
 
-/// How a session ends.
+/// The end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Way {
     /// The client sends a Close with this code.
     ClientClose(u16),
-    /// The app sends a Close with this code behind its last echo.
+    /// The app sends a Close with this code after its last echo.
     AppClose(u16),
     /// The client resets its connection, or its stream.
     ClientReset,
     /// The app resets its connection.
     AppReset,
-    /// The client ends its direction without a Close, and reads on.
+    /// The client ends its direction without a Close, and continues to read.
     HalfClose,
-    /// The client reads on, but sends nothing more.
+    /// The client continues to read, but sends nothing more.
     Mute,
     /// The client neither reads nor sends.
     Frozen,
-    /// The client answers pings for a while, exchanges one more message, and closes with 1000.
+    /// The client answers pings for this time, exchanges one more message, and closes with 1000.
     Idle(Duration),
 }
 
 impl Way {
-    /// The name in figures, without the values.
+    /// Returns the name in figures, without the values.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ClientClose(_) => "ended_client_close",
@@ -41,7 +41,7 @@ impl Way {
         }
     }
 
-    /// The labels `initiator`, `reason` and `code` under which the proxy must count the end.
+    /// Returns the labels `initiator`, `reason` and `code` under which the proxy must count the end.
     pub(super) fn labels(self) -> [&'static str; 3] {
         match self {
             Self::ClientClose(code) => ["client", "normal", code_label(code)],
@@ -49,18 +49,18 @@ impl Way {
             Self::ClientReset => ["client", "client_lost", "1006"],
             Self::AppReset => ["upstream", "upstream_lost", "1012"],
             Self::Mute | Self::Frozen => ["proxy", "heartbeat_timeout", "1012"],
-            // The end of the client's direction is the first; the code is that of the Close with which the app answers.
+            // The end of the client's direction comes first; the code is that of the Close with which the app answers.
             Self::HalfClose | Self::Idle(_) => ["client", "normal", "1000"],
         }
     }
 
-    /// Whether the proxy must find the client dead.
+    /// Returns true if the proxy must find the client dead.
     pub(super) fn is_death(self) -> bool {
         matches!(self, Self::Mute | Self::Frozen)
     }
 }
 
-/// The label of a Close code, of those that sessions end with here.
+/// Returns the label of a Close code, for the codes used here.
 fn code_label(code: u16) -> &'static str {
     match code {
         1000 => "1000",
@@ -74,24 +74,24 @@ fn code_label(code: u16) -> &'static str {
 /// One message and its echo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    /// Bytes.
+    /// Payload bytes.
     pub(super) length: usize,
-    /// Frames it is sent in.
+    /// Frames in which it is sent.
     pub(super) fragments: usize,
-    /// Whether the client sends a Ping behind the first frame.
+    /// True if the client sends a Ping after the first frame.
     pub(super) ping: bool,
-    /// Time before it is sent.
+    /// The pause before it is sent.
     pub(super) pause: Duration,
 }
 
-/// The course of one session.
+/// The plan of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// The session's number.
     pub(super) id: u64,
-    /// Whether the client reads slowly.
+    /// True if the client reads slowly.
     pub(super) slow: bool,
-    /// Whether the app sends a Ping behind each echo.
+    /// True if the app sends a Ping after each echo.
     pub(super) app_pings: bool,
     /// The messages, in order.
     pub(super) messages: Vec<Message>,
@@ -99,7 +99,7 @@ pub(super) struct Plan {
     pub(super) way: Way,
 }
 
-/// The limits of what is drawn.
+/// The limits of the draw.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
     /// Sessions that read slowly, in percent.
@@ -111,22 +111,22 @@ pub(super) struct Extent {
 }
 
 impl Plan {
-    /// The course of session `id` of a run with this seed.
+    /// Returns the plan of session `id` of a run with this seed.
     pub(super) fn draw(seed: u64, id: u64, extent: Extent) -> Self {
-        // Neighbouring seeds must not give neighbouring courses.
+        // Consecutive numbers must give independent plans.
         let mut random = fastrand::Rng::with_seed(seed ^ id.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let slow = random.u8(..100) < extent.slow_percent;
         let count = if slow { random.usize(2..4) } else { random.usize(2..12) };
         let mut messages: Vec<Message> = (0..count).map(|_| Message::draw(&mut random, slow, extent)).collect();
         let way = Way::draw(&mut random, extent);
-        // A Ping behind the message that the app answers with its Close gets no Pong.
+        // A Ping after the message that the app answers with its Close gets no Pong.
         if let (Way::AppClose(_), Some(last)) = (way, messages.last_mut()) {
             last.ping &= last.fragments > 1 && last.length > 1;
         }
         Self { id, slow, app_pings: random.u8(..100) < 30, messages, way }
     }
 
-    /// The path of the session's request.
+    /// Returns the path of the session's request.
     pub(super) fn path(&self) -> String {
         format!("/soak/{}", self.id)
     }

@@ -1,4 +1,4 @@
-//! What the proxy says of itself: the admin API's sessions, and the metrics.
+//! The proxy's own figures: the sessions of the admin API, and the metrics.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use tokio::time::timeout;
 
 use crate::head::Head;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Ended sessions by the labels `initiator`, `reason` and `code`.
 pub(super) type Ends = BTreeMap<[String; 3], u64>;
 
-/// Where the proxy answers.
+/// The addresses of the proxy's admin API and metrics.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Proxy {
     /// The admin API.
@@ -28,14 +28,14 @@ pub(super) struct Proxy {
 }
 
 impl Proxy {
-    /// Live sessions by the admin API.
+    /// Returns the number of live sessions in the admin API.
     pub(super) async fn sessions(&self) -> Result<u64> {
         let body = get(self.admin, "/v1/connections?limit=1").await?;
         let list: Value = serde_json::from_str(&body).context("the list of sessions is not JSON")?;
         list["total"].as_u64().with_context(|| format!("the list of sessions has no total: {body}"))
     }
 
-    /// The metrics as they are now.
+    /// Returns the current metrics.
     pub(super) async fn metrics(&self) -> Result<Metrics> {
         Ok(Metrics(get(self.health, "/metrics").await?))
     }
@@ -46,7 +46,7 @@ impl Proxy {
 pub(super) struct Metrics(String);
 
 impl Metrics {
-    /// Ended sessions, all routes together.
+    /// Returns the ended sessions, all routes together.
     pub(super) fn ends(&self) -> Ends {
         let mut ends = Ends::new();
         for (labels, value) in self.samples("pulsegate_websockets_closed_total") {
@@ -58,12 +58,12 @@ impl Metrics {
         ends
     }
 
-    /// The sum of a metric over all labels.
+    /// Returns the sum of a metric over all labels.
     pub(super) fn sum(&self, name: &str) -> f64 {
         self.samples(name).fold(0.0, |sum, (_, value)| sum + value)
     }
 
-    /// The samples of a metric: labels and value.
+    /// Returns the samples of a metric: labels and value.
     fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.0.lines().filter_map(move |line| {
             let rest = line.strip_prefix(name)?;
@@ -76,7 +76,7 @@ impl Metrics {
     }
 }
 
-/// The value of a label. The values looked for have no quotes in them.
+/// Returns the value of a label. The requested values contain no quotes.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     labels.split(',').find_map(|pair| pair.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
 }
@@ -93,7 +93,7 @@ async fn get(address: SocketAddr, path: &str) -> Result<String> {
         }
         Ok(String::from_utf8(body)?)
     };
-    let done = timeout(PATIENCE, work).await.unwrap_or_else(|_| bail!("no answer within {PATIENCE:?}"));
+    let done = timeout(TIMEOUT, work).await.unwrap_or_else(|_| bail!("no answer within {TIMEOUT:?}"));
     done.with_context(|| format!("GET http://{address}{path}"))
 }
 

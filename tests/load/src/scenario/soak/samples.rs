@@ -1,4 +1,4 @@
-//! The proxy's memory, descriptors and sessions over time, and whether they stay flat.
+//! The proxy's memory, descriptors and sessions over time, and their trends.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use super::proxy::Proxy;
 use crate::process::Tree;
 use crate::stats::{median, robust_slope};
 
-/// One look at the proxy.
+/// One sample of the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sample {
-    /// Since the start of the run.
+    /// Time since the start of the run.
     pub(super) seconds: f64,
     /// Proportional set size, in bytes.
     pub(super) pss: f64,
     /// Private memory, in bytes.
     pub(super) private: f64,
-    /// Open file descriptors.
+    /// Returns the number of open file descriptors.
     pub(super) descriptors: f64,
     /// Threads.
     pub(super) threads: f64,
     /// CPU time since the process started, in seconds.
     pub(super) cpu: f64,
-    /// Live sessions by the admin API.
+    /// Live sessions in the admin API.
     pub(super) sessions: f64,
-    /// Sessions of which the app still holds its end.
+    /// Sessions whose connection the app has open.
     pub(super) at_app: f64,
-    /// Sessions that the clients have not finished; a frozen client learns late of its end.
+    /// Sessions that the clients have not finished. A frozen client finds its end late.
     pub(super) at_client: f64,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Sample {
 }
 
 impl Sample {
-    /// Looks at the process and asks the admin API.
+    /// Samples the process and the admin API.
     pub(super) async fn take(
         tree: &Tree,
         proxy: &Proxy,
@@ -70,22 +70,22 @@ impl Sample {
     }
 }
 
-/// How one value moves over the last two thirds of a run.
+/// The trend of one value over the last two thirds of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Trend {
-    /// The median of the first tenth of these samples, and of the last tenth.
+    /// The median of the first tenth of these samples.
     pub(super) start: f64,
-    /// See `start`.
+    /// The median of the last tenth.
     pub(super) end: f64,
-    /// Growth in a minute, by the robust slope.
+    /// Growth per minute, by the robust slope.
     pub(super) per_minute: f64,
-    /// Growth over the whole time by that slope, as a share of the median in percent.
+    /// Growth over the whole time by that slope, in percent of the median.
     pub(super) percent: f64,
 }
 
 impl Trend {
-    /// The trend of `value`; [`None`] of fewer than three samples. The first third is the time in which sessions, caches
-    /// and the allocator reach their level.
+    /// Returns the trend of `value`; [`None`] with fewer than three samples. The first third is left out: sessions,
+    /// caches and the allocator are still growing to their level.
     pub(super) fn of(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> Option<Self> {
         let late = &samples[samples.len() / 3..];
         let points: Vec<(f64, f64)> = late.iter().map(|sample| (sample.seconds, value(sample))).collect();
@@ -105,8 +105,9 @@ impl Trend {
     }
 }
 
-/// The median distance of the admin API's sessions from the generator's, in percent of the latter. An end takes its time,
-/// so that the admin API's lie between those of which the app holds its end and those that the clients have not finished.
+/// Returns the median difference between the sessions of the admin API and the generator's, in percent of the latter.
+/// An end takes time, so that the admin API's number lies between the sessions open at the app and those that the
+/// clients have not finished.
 pub(super) fn session_difference(samples: &[Sample]) -> Option<f64> {
     let late = &samples[samples.len() / 3..];
     let counts: Vec<f64> = late.iter().map(|sample| sample.at_client).collect();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_only_the_proxy_knows_are_a_difference() {
+    fn session_counts_outside_both_ends_are_a_difference() {
         let sample = Sample { at_app: 90.0, at_client: 100.0, ..Sample::default() };
         for (sessions, apart) in [(110.0, 10.0), (95.0, 0.0), (80.0, 10.0)] {
             let samples = vec![Sample { sessions, ..sample }; 9];

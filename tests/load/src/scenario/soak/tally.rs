@@ -1,4 +1,4 @@
-//! The generator's book: every session that ended, and how.
+//! The generator's count of all sessions that ended, by their end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use super::proxy::Ends;
 /// Broken sessions that are printed.
 const SHOWN: u64 = 50;
 
-/// What all sessions came to.
+/// The outcomes of all sessions.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Sessions that went as planned, by the labels under which the proxy must count them.
     pub(super) ends: Ends,
-    /// The same by the way in which they ended.
+    /// The same sessions by their planned end.
     pub(super) ways: BTreeMap<&'static str, u64>,
     /// All sessions that have ended.
     pub(super) sessions: u64,
@@ -23,17 +23,17 @@ pub(super) struct Tally {
     pub(super) http2: u64,
     /// Of these, slow readers.
     pub(super) slow: u64,
-    /// Messages that came back as they were.
+    /// Messages that were echoed unchanged.
     pub(super) messages: u64,
     /// Their bytes, one way.
     pub(super) bytes: u64,
-    /// Dead clients' times to the end as the client saw it.
+    /// Times to the end of dead clients' sessions, seen by the client.
     pub(super) deaths_client: Vec<Duration>,
-    /// The same as the app saw it.
+    /// Times to the end of dead clients' sessions, seen by the app.
     pub(super) deaths_app: Vec<Duration>,
     /// The later of the two, over HTTP/2.
     pub(super) deaths_http2: Vec<Duration>,
-    /// The death that took longest.
+    /// The longest of these times, with its session.
     pub(super) worst_death: Option<(Duration, String)>,
     /// Sessions that were not judged.
     pub(super) not_judged: u64,
@@ -45,7 +45,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Enters a session that has ended.
+    /// Records a session that has ended.
     pub(super) fn enter(&mut self, plan: &Plan, http2: bool, outcome: Outcome) {
         self.sessions += 1;
         self.http2 += u64::from(http2);
@@ -82,7 +82,7 @@ impl Tally {
         }
     }
 
-    /// Sessions with this fault.
+    /// Returns the number of sessions with this fault.
     pub(super) fn count(&self, fault: Fault) -> u64 {
         match fault {
             Fault::NotOpened => self.not_opened,
@@ -103,13 +103,13 @@ impl Tally {
         }
     }
 
-    /// Sessions that broke a promise.
+    /// Returns the number of sessions that broke a promise.
     pub(super) fn broken(&self) -> u64 {
         self.not_opened + self.live_ended + self.dead_late + self.wrong_bytes + self.wrong_ends
     }
 
-    /// How many ends the proxy's book has more or fewer than this one, label by label. `before` is what it had when the
-    /// run began.
+    /// Returns the number of ends by which the proxy's metrics differ from this count, summed over the labels. `before`
+    /// are the metrics at the start of the run.
     pub(super) fn differing(&self, before: &Ends, after: &Ends) -> u64 {
         let labels = after.keys().chain(self.ends.keys());
         let labels: std::collections::BTreeSet<_> = labels.collect();
@@ -132,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn books_differ_label_by_label() {
+    fn counts_differ_label_by_label() {
         let labels = |code: &str| ["client", "normal", code].map(str::to_owned);
         let tally = Tally { ends: Ends::from([(labels("1000"), 5), (labels("1006"), 1)]), ..Tally::default() };
         let before = Ends::from([(labels("1000"), 10)]);
         assert_eq!(tally.differing(&before, &Ends::from([(labels("1000"), 15), (labels("1006"), 1)])), 0);
-        // One session was counted under another label: one is missing here, one too many there.
+        // One session was counted under another label: one is missing here, one is surplus there.
         assert_eq!(tally.differing(&before, &Ends::from([(labels("1000"), 16)])), 2);
     }
 }

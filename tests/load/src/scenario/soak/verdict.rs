@@ -11,19 +11,19 @@ use super::{Fault, Soak};
 use crate::scenario::{Figures, kib};
 use crate::stats::percentile;
 
-/// How far the sessions of the admin API may be from the generator's, in percent.
+/// The tolerated difference between the sessions of the admin API and the generator's, in percent.
 const SESSIONS_APART: f64 = 2.0;
-/// How many sessions may go without a verdict, in percent.
+/// The tolerated share of sessions without a verdict, in percent.
 const NOT_JUDGED: f64 = 1.0;
-/// How much the descriptors may grow over the last two thirds, in percent. They follow the number of sessions.
+/// The tolerated growth of descriptors over the last two thirds, in percent. They follow the number of sessions.
 const DESCRIPTOR_GROWTH: f64 = 5.0;
 
-/// What a soak found.
+/// The result of a soak.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     /// All figures.
     pub figures: Figures,
-    /// The verdicts that went against the proxy, with their limits; none if all is well.
+    /// The verdicts against the proxy, with their limits; none if the proxy passed.
     pub failures: Vec<String>,
 }
 
@@ -35,10 +35,10 @@ pub(super) struct Before {
     pub(super) began: Instant,
 }
 
-/// The proxy after the last session, once it has settled.
+/// The proxy after the last session, once all resources are released.
 pub(super) struct Left {
     pub(super) sessions: u64,
-    /// Beyond those before the first session.
+    /// Descriptors beyond those before the first session.
     pub(super) descriptors: u64,
     pub(super) buffered: f64,
     pub(super) ends: Ends,
@@ -53,14 +53,14 @@ impl Judgement {
     /// Adds a figure that must not exceed `most`.
     fn hold(&mut self, name: &'static str, value: f64, most: f64) {
         self.show(name, value);
-        // A value that is not a number exceeds everything.
+        // NaN counts as over the limit.
         if value.is_nan() || value > most {
             self.failures.push(format!("{name} is {value:.3}, above {most}"));
         }
     }
 }
 
-/// Puts the figures together.
+/// Computes the figures and their verdicts.
 pub(super) fn judge(options: &Soak, tally: &Tally, samples: &[Sample], before: &Before, left: &Left) -> Judgement {
     let mut found = Judgement { figures: Figures::default(), failures: Vec::new() };
     let took = before.began.elapsed();
@@ -95,7 +95,7 @@ pub(super) fn judge(options: &Soak, tally: &Tally, samples: &[Sample], before: &
         let mut times = times.clone();
         times.sort_unstable();
         for (name, percent) in names.into_iter().zip([50.0, 100.0]) {
-            // A run without deaths has tested nothing of them.
+            // A run without deaths has not tested them.
             let value = percentile(&times, percent).map_or(f64::NAN, |time| time.as_secs_f64());
             found.hold(name, value, (bound + options.slack).as_secs_f64());
         }
@@ -106,7 +106,7 @@ pub(super) fn judge(options: &Soak, tally: &Tally, samples: &[Sample], before: &
     if let Some((time, session)) = &tally.worst_death {
         eprintln!("the longest time to an end was {time:?}: {session}");
     }
-    // A session that was not judged may have ended under any label: it is one too many there and missing elsewhere.
+    // A session without a verdict may have ended under any label: one is surplus there and one missing elsewhere.
     let differing = tally.differing(&before.ends, &left.ends).saturating_sub(2 * tally.not_judged);
     found.hold("close_reasons_differing", differing as f64, 0.0);
     trends(&mut found, options, samples);
@@ -132,7 +132,7 @@ fn trends(found: &mut Judgement, options: &Soak, samples: &[Sample]) {
     found.show("private_end_kib", kib(figure(private, |trend| trend.end)));
     let private_growth = figure(private, |trend| trend.percent);
     found.show("private_growth_percent", private_growth);
-    // Not `max`, which loses a value that is not a number.
+    // Not `max`, which drops NaN.
     let most = if private_growth > pss_growth { private_growth } else { pss_growth };
     let beyond = most - options.memory_tolerance;
     found.hold("memory_over_tolerance_percent", if beyond < 0.0 { 0.0 } else { beyond }, 0.0);
