@@ -5,14 +5,19 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::drain::Plan;
+use crate::drain::{DRAIN_MARGIN, Plan};
 use crate::heartbeat::UpstreamLiveness;
 use crate::registry::RegistryEntry;
 use crate::relay::{Control, SessionOrder};
 
 const SECOND: Duration = Duration::from_secs(1);
-const PLAN: Plan =
-    Plan { delay: Duration::from_secs(5), window: Duration::from_secs(15), code: 1001, grace: Duration::from_secs(2) };
+const PLAN: Plan = Plan {
+    delay: Duration::from_secs(5),
+    window: Duration::from_secs(15),
+    code: 1001,
+    grace: Duration::from_secs(2),
+    margin: DRAIN_MARGIN,
+};
 const TOLD: SessionOrder = SessionOrder::Drain { code: 1001 };
 
 /// Returns a shutdown with `PLAN`, and an empty registry.
