@@ -18,4 +18,4 @@ mod terminal_input;
 pub use command::{AppCommand, SpawnError, free_port};
 pub use exit::AppExit;
 pub use process::AppProcess;
-pub use readiness::{Readiness, Wait, until_listening};
+pub use readiness::{Readiness, Wait, report_early_exit, report_exit, until_listening};

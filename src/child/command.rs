@@ -130,7 +130,7 @@ impl AppCommand {
                 SpawnError::NotFound { program, remedy }
             }
             io::ErrorKind::NotFound => {
-                let remedy = match nearest(&program, STARTERS.into_iter()) {
+                let remedy = match nearest(&program, STARTERS) {
                     _ if file.is_file() => format!("to run the file, write `node {program}`"),
                     Some(near) if near != program => format!("did you mean `{near}`?"),
                     _ => "install it, or write its path".to_owned(),

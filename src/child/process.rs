@@ -59,8 +59,8 @@ impl AppProcess {
         tokio::select! {
             biased;
             exit = self.gone() => return exit,
-            () = insisted => tracing::warn!(reason = "a second signal", "app.killed"),
-            () = sleep(grace) => tracing::warn!(reason = "its grace is over", grace_s = grace.as_secs_f64(), "app.killed"),
+            () = insisted => tracing::warn!(target: "pulsegate::child", reason = "a second signal", "app.killed"),
+            () = sleep(grace) => tracing::warn!(target: "pulsegate::child", reason = "its grace is over", grace_s = grace.as_secs_f64(), "app.killed"),
         }
         self.signal(Signal::KILL);
         timeout(KILLED, self.gone()).await.unwrap_or(AppExit::Signal(9))

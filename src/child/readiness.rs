@@ -28,6 +28,9 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 /// The interval of looking at the app's processes.
 const LOOKS: Duration = Duration::from_millis(250);
 
+/// The target of log lines about the app.
+const LOG: &str = "pulsegate::child";
+
 /// The result of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -67,27 +70,29 @@ pub async fn until_listening(wait: Wait<'_>, cancelled: impl Future<Output = ()>
 /// Completes once `address` accepts a connection.
 async fn connected(address: &UpstreamTarget) {
     loop {
-        let is_connected = match address {
-            UpstreamTarget::Tcp { host, port } => {
-                let attempt = timeout(ATTEMPT, TcpStream::connect((&**host, *port)));
-                attempt.await.is_ok_and(|result| result.is_ok())
-            }
-            UpstreamTarget::Unix(path) => {
-                timeout(ATTEMPT, UnixStream::connect(path)).await.is_ok_and(|result| result.is_ok())
-            }
+        let is_accepted = match address {
+            UpstreamTarget::Tcp { host, port } => accepts(host, *port).await,
+            UpstreamTarget::Unix(path) => UnixStream::connect(path).await.is_ok(),
         };
-        if is_connected {
+        if is_accepted {
             return;
         }
         sleep(ATTEMPTS).await;
     }
 }
 
+async fn accepts(host: &str, port: u16) -> bool {
+    let attempt = timeout(ATTEMPT, TcpStream::connect((host, port))).await;
+    let Ok(Ok(stream)) = attempt else { return false };
+    // The kernel may choose the port itself as the connection's own: it is then connected to itself (RFC 9293 §3.5).
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own != peer)
+}
+
 /// Logs the progress, and a diagnosis whenever it changes.
 async fn report(wait: Wait<'_>) -> Infallible {
     let began = Instant::now();
     sleep_until(began + PROGRESS).await;
-    tracing::info!(upstream = %wait.address, waited_s = PROGRESS.as_secs(), "app.starting");
+    tracing::info!(target: LOG, upstream = %wait.address, waited_s = PROGRESS.as_secs(), "app.starting");
     let mut turnover = Turnover::default();
     let mut last: Option<Diagnosis> = None;
     loop {
@@ -99,7 +104,7 @@ async fn report(wait: Wait<'_>) -> Infallible {
             let diagnosis = diagnose(wait.address, seen.as_ref(), &turnover, wait.flag);
             if last.as_ref().is_none_or(|last| last.mend != diagnosis.mend) {
                 let Diagnosis { reason, mend } = &diagnosis;
-                tracing::warn!(reason, mend, waited_s = began.elapsed().as_secs(), "app.not_listening");
+                tracing::warn!(target: LOG, reason, mend, waited_s = began.elapsed().as_secs(), "app.not_listening");
                 last = Some(diagnosis);
             }
         }
@@ -117,10 +122,21 @@ fn warn_if_exposed(wait: Wait<'_>) {
     });
     if let Some(address) = exposed {
         let reason = "it listens on all addresses, by which clients can bypass the proxy";
-        tracing::warn!(%address, reason, mend = "make it listen on process.env.HOST", "app.exposed");
+        tracing::warn!(target: LOG, %address, reason, mend = "make it listen on process.env.HOST", "app.exposed");
     }
 }
 
 fn is_exposed(address: SocketAddr, wanted: u16) -> bool {
     address.port() == wanted && address.ip().is_unspecified()
+}
+
+/// Logs the end of the app.
+pub fn report_exit(exit: AppExit) {
+    tracing::info!(target: LOG, exit = exit.code(), "app.exited");
+}
+
+/// Logs that the app has ended before it listened at `address`.
+pub fn report_early_exit(exit: AppExit, address: &UpstreamTarget, mend: &str) {
+    let reason = format!("it {exit} before it listened on {address}");
+    tracing::error!(target: LOG, reason, mend, "app.not_started");
 }

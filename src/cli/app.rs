@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Builder;
 
-use crate::child::{AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, until_listening};
+use crate::child::{
+    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, report_early_exit, report_exit, until_listening,
+};
 use crate::config::UpstreamTarget;
 use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
 use crate::server::RunError;
@@ -67,7 +69,7 @@ impl AppLaunch<'_> {
         let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app")?;
         let ended = shutdown.clone();
         let process = self.command.start(self.address, move |exit| {
-            tracing::info!(exit = exit.code(), "app.exited");
+            report_exit(exit);
             ended.app_ended();
         })?;
         let wait = Wait { app: &process, address: self.address, flag: self.flag };
@@ -86,7 +88,7 @@ impl AppLaunch<'_> {
 
     /// Ends the app within its grace; a further signal cuts that short.
     async fn stop(&self, process: &AppProcess, shutdown: &Shutdown) -> AppExit {
-        let elapsed = shutdown.exit_requested_at().map_or(Duration::ZERO, |at| Instant::now() - at);
+        let elapsed = shutdown.exit_requested_at().map_or(Duration::ZERO, |at| at.elapsed());
         let grace = self.stop_within.map_or(APP_GRACE, |budget| budget.left_for_app(elapsed));
         process.stop(grace, shutdown.insisted()).await
     }
@@ -95,7 +97,6 @@ impl AppLaunch<'_> {
     fn report_early(&self, exit: AppExit) {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
         let mend = self.command.missing_file(&folder).unwrap_or_else(|| "read its output above".to_owned());
-        let reason = format!("it {exit} before it listened on {}", self.address);
-        tracing::error!(reason, mend, "app.not_started");
+        report_early_exit(exit, self.address, &mend);
     }
 }

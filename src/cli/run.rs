@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Map, Value, json};
 
 use super::app::{self, AppArgs, AppLaunch};
@@ -45,8 +45,10 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
             return Ok(refused(&LoadError::Settings(report), format));
         }
     };
-    if command.is_some() {
-        place_app(&input, &mut overrides)?;
+    if command.is_some()
+        && let Err(error) = place_app(&input, &mut overrides)
+    {
+        return Ok(invalid(&error, config::log_format(&input, &overrides)));
     }
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
@@ -98,14 +100,14 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
 /// Sets the addresses that nothing configures: the app's is a free port of loopback, and without TLS the proxy's is the
 /// platform's port.
-fn place_app(input: &Input, overrides: &mut Overrides) -> anyhow::Result<()> {
+fn place_app(input: &Input, overrides: &mut Overrides) -> Result<(), String> {
     let start = AppStart::read(input, overrides);
     let platform = match config::platform_address() {
         Ok(platform) => platform.filter(|_| start.takes_platform_port),
         Err(value) if start.takes_platform_port => {
-            bail!(
+            return Err(format!(
                 "PORT is {value:?}, which is no port for clients; set listen.address, or PORT to a number up to 65535"
-            )
+            ));
         }
         Err(_) => None,
     };
@@ -114,7 +116,7 @@ fn place_app(input: &Input, overrides: &mut Overrides) -> anyhow::Result<()> {
     }
     if !start.has_upstream {
         let others: Vec<u16> = platform.iter().map(SocketAddr::port).collect();
-        let port = free_port(&others).context("cannot find a free port for the app")?;
+        let port = free_port(&others).map_err(|error| format!("cannot find a free port for the app: {error}"))?;
         overrides.upstream = Some(format!("http://127.0.0.1:{port}"));
     }
     Ok(())
@@ -134,11 +136,19 @@ fn refused(error: &LoadError, format: LogFormat) -> ExitCode {
             }
         }
         (LoadError::Settings(report), _) => eprintln!("{report}"),
-        (error, LogFormat::Json) => {
-            let error = error.one_line();
+        (error, LogFormat::Json) => return invalid(&error.one_line(), format),
+        (error, _) => return invalid(&error.to_string(), format),
+    }
+    ExitCode::from(Report::EXIT_CODE)
+}
+
+/// Writes the fault of a configuration that cannot be used.
+fn invalid(error: &str, format: LogFormat) -> ExitCode {
+    match format {
+        LogFormat::Json => {
             eprintln!("{}", line("config.invalid", [("error".to_owned(), error.into())].into_iter().collect()));
         }
-        (error, _) => eprintln!("pulsegate: {error}"),
+        _ => eprintln!("pulsegate: {error}"),
     }
     ExitCode::from(Report::EXIT_CODE)
 }

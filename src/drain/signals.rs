@@ -12,8 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{OnHangup, Shutdown, StopBudget, Trigger};
 
-/// The signals that request the exit.
-const EXIT: [(&str, fn() -> SignalKind); 2] = [("SIGTERM", SignalKind::terminate), ("SIGINT", SignalKind::interrupt)];
+/// Returns the signals that request the exit, with their names.
+fn exit_signals() -> [(&'static str, SignalKind); 2] {
+    [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
+}
 
 /// Completes at the next SIGINT or SIGTERM, for commands without a drain; requires a tokio runtime.
 ///
@@ -48,7 +50,7 @@ impl Shutdown {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let drive = async {
                 let more = [("SIGQUIT", SignalKind::quit()), ("SIGHUP", SignalKind::hangup())];
-                match install(EXIT.map(|(name, kind)| (name, kind())).into_iter().chain(more)) {
+                match install(exit_signals().into_iter().chain(more)) {
                     Ok(mut sources) => {
                         // Unused, it still keeps a SIGHUP before the first reload is possible from killing the process.
                         let _held = (hangup == OnHangup::Reload).then(|| sources.pop());
@@ -69,7 +71,7 @@ impl Shutdown {
     /// Installs the signal handlers if this handle reacts to signals; requires a tokio runtime.
     pub(crate) fn signals(&self) -> io::Result<Signals> {
         let sources = match self.0.trigger {
-            Trigger::Signals => install(EXIT.map(|(name, kind)| (name, kind())))?,
+            Trigger::Signals => install(exit_signals())?,
             Trigger::Thread(_) | Trigger::Program => Vec::new(),
         };
         Ok(Signals { sources, shutdown: self.clone() })

@@ -9,8 +9,6 @@ const [way = 'good', ...rest] = process.argv.slice(2);
 
 const report = (event, fields) => process.stdout.write(`${JSON.stringify({ event, pid: process.pid, ...fields })}\n`);
 
-report('started', { way, host: HOST, port: PORT, tty: process.stdin.isTTY === true });
-
 const server = createServer((request, response) => {
   if (request.url === '/exit') process.exit(Number(rest[0] ?? 0));
   response.end(`app ${process.pid}\n`);
@@ -100,3 +98,5 @@ const ways = {
 };
 
 ways[way]();
+// Its handlers are set: a signal after this line finds them.
+report('started', { way, host: HOST, port: PORT, tty: process.stdin.isTTY === true });
