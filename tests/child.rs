@@ -5,6 +5,7 @@ mod init;
 mod start;
 mod terminal;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use pulsegate_test_kit::node::project;
@@ -24,11 +25,27 @@ fn file(name: &str) -> String {
     project("child").join(name).display().to_string()
 }
 
-/// Returns the configuration of `run` with an app that behaves in this way, and flags before its command.
-fn config(flags: &[&str], way: &[&str]) -> Config {
+/// Returns a configuration without an app.
+fn config() -> Config {
+    Config::to(PULSEGATE, "").without_url()
+}
+
+/// Starts `run` with these flags and with an app that behaves in this way.
+async fn run(config: Config, flags: &[&str], way: &[&str]) -> Proxy {
+    run_in(&[], config, flags, way).await
+}
+
+/// As [`run`], by a command that runs another one.
+async fn run_in(wrapper: &[&str], config: Config, flags: &[&str], way: &[&str]) -> Proxy {
     let app = file("app.js");
     let words: Vec<&str> = flags.iter().copied().chain(["--", "node", &app]).chain(way.iter().copied()).collect();
-    Config::starting(PULSEGATE, &words)
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    // The program and its other arguments follow.
+    let script = format!("exec \"$0\" \"$@\" {}", quoted.join(" "));
+    let all: Vec<&str> = wrapper.iter().copied().chain(["sh", "-c", &script]).collect();
+    let mut command = Command::new(all[0]);
+    command.args(&all[1..]);
+    Box::pin(Proxy::start_by(command, SocketAddr::from(([127, 0, 0, 1], 0)), config)).await
 }
 
 /// Returns the command of `pulsegate dev` in `folder`, on ports of its own, with these words after its flags.

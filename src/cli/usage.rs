@@ -59,6 +59,10 @@ pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<I
         }),
         _ => None,
     };
+    if error.kind() == ErrorKind::UnknownArgument {
+        // clap takes an unknown flag for a word of the app's command.
+        error.remove(ContextKind::Suggested);
+    }
     if let Some(tip) = tip {
         // clap's own suggestion, by similar spelling, would differ.
         error.remove(ContextKind::SuggestedArg);

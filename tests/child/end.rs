@@ -6,17 +6,16 @@ use futures_util::future::join_all;
 use pulsegate_test_kit::client::{close_of, echo};
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::Process;
-use pulsegate_test_kit::proxy::Proxy;
 use pulsegate_test_kit::wait::{TIMEOUT, wait_until};
 use rustix::process::{Signal, kill_process};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{IN_ORDER, answers, app_pid, config, dev, is_gone, pid};
+use super::{IN_ORDER, answers, app_pid, config, dev, is_gone, pid, run};
 
 #[tokio::test]
 async fn the_drain_comes_first_and_the_app_lives_through_it() {
-    let config = config(&[], &[]).drain("delay = \"0s\"").drain("window = \"2s\"");
-    let mut proxy = Proxy::start(config).await;
+    let config = config().drain("delay = \"0s\"").drain("window = \"2s\"");
+    let mut proxy = run(config, &[], &[]).await;
     let mut websockets = join_all((0..20).map(|_| proxy.websocket("/"))).await;
     proxy.terminate();
     for websocket in &mut websockets {
@@ -40,7 +39,8 @@ async fn the_drain_comes_first_and_the_app_lives_through_it() {
 
 #[tokio::test]
 async fn the_proxy_ends_with_the_app_and_has_its_code() {
-    let mut proxy = Proxy::start(config(&[], &["good", "33"]).drain("delay = \"60s\"").drain("window = \"60s\"")).await;
+    let config = config().drain("delay = \"60s\"").drain("window = \"60s\"");
+    let mut proxy = run(config, &[], &["good", "33"]).await;
     let mut websocket = proxy.websocket("/").await;
     let began = Instant::now();
     let mut stream = proxy.tls().await;
@@ -58,17 +58,17 @@ async fn the_proxy_ends_with_the_app_and_has_its_code() {
 
 #[tokio::test]
 async fn an_app_that_a_signal_kills_gives_128_and_its_number() {
-    let mut proxy = Proxy::start(config(&[], &["plain"])).await;
+    let mut proxy = run(config(), &[], &["plain"]).await;
     kill_process(app_pid(&proxy).await, Signal::KILL).expect("it runs");
     assert_eq!(proxy.ended().await.code(), Some(137), "{}", proxy.transcript());
-    let mut proxy = Proxy::start(config(&[], &["plain"])).await;
+    let mut proxy = run(config(), &[], &["plain"]).await;
     proxy.terminate();
     assert_eq!(proxy.ended().await.code(), Some(143), "{}", proxy.transcript());
 }
 
 #[tokio::test]
 async fn an_app_that_ignores_sigterm_is_killed_after_its_grace_or_at_a_second_signal() {
-    let mut proxy = Proxy::start(config(&["--stop-within", "2s"], &["stubborn"])).await;
+    let mut proxy = run(config(), &["--stop-within", "2s"], &["stubborn"]).await;
     let app = app_pid(&proxy).await;
     let began = Instant::now();
     proxy.terminate();
@@ -77,7 +77,7 @@ async fn an_app_that_ignores_sigterm_is_killed_after_its_grace_or_at_a_second_si
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
     is_gone(app).await;
 
-    let mut proxy = Proxy::start(config(&["--stop-within", "1h"], &["stubborn"])).await;
+    let mut proxy = run(config(), &["--stop-within", "1h"], &["stubborn"]).await;
     proxy.terminate();
     proxy.event("sigterm", |_| true).await;
     proxy.terminate();
@@ -87,8 +87,8 @@ async fn an_app_that_ignores_sigterm_is_killed_after_its_grace_or_at_a_second_si
 #[tokio::test]
 async fn a_drain_fits_the_time_of_the_platform() {
     // The defaults take 27 s and leave the app 5 s.
-    let config = config(&["--stop-within", "3s"], &[]).drain("delay = \"5s\"").drain("window = \"15s\"");
-    let mut proxy = Proxy::start(config).await;
+    let config = config().drain("delay = \"5s\"").drain("window = \"15s\"");
+    let mut proxy = run(config, &["--stop-within", "3s"], &[]).await;
     let mut websockets = join_all((0..10).map(|_| proxy.websocket("/"))).await;
     let began = Instant::now();
     proxy.terminate();
@@ -102,7 +102,7 @@ async fn a_drain_fits_the_time_of_the_platform() {
 
 #[tokio::test]
 async fn what_the_app_leaves_in_its_group_ends_too() {
-    let mut proxy = Proxy::start(config(&[], &["leaves"])).await;
+    let mut proxy = run(config(), &[], &["leaves"]).await;
     let left = pid(&proxy.event("left", |_| true).await["child"]);
     kill_process(app_pid(&proxy).await, Signal::KILL).expect("it runs");
     assert_eq!(proxy.ended().await.code(), Some(137), "{}", proxy.transcript());
@@ -150,7 +150,7 @@ async fn a_signal_during_the_wait_ends_the_app() {
 
 #[tokio::test]
 async fn a_hangup_of_run_reloads_and_ends_nothing() {
-    let mut proxy = Proxy::start(config(&[], &[])).await;
+    let mut proxy = run(config(), &[], &[]).await;
     proxy.hang_up();
     let reloads = || proxy.lines().iter().filter(|line| line.text.contains("\"trigger\":\"signal\"")).count();
     wait_until("a reload", reloads, |count| *count > 0).await;

@@ -1,6 +1,5 @@
 //! The first process of a container: a PID namespace in which pulsegate is PID 1.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -10,16 +9,14 @@ use pulsegate_test_kit::proxy::{Config, Proxy};
 use pulsegate_test_kit::spread::{Stalls, assert_even};
 use pulsegate_test_kit::wait::wait_until;
 use rustix::process::{Pid, Signal};
-use tokio::process::Command;
 
-use super::{IN_ORDER, config};
+use super::{IN_ORDER, config, run_in};
 
-/// Starts the proxy as PID 1, and returns its id outside of the namespace.
-async fn first_process(config: Config) -> (Proxy, Pid) {
+/// Starts `run` as PID 1, as [`super::run`] does; also returns its id outside of the namespace.
+async fn first_process(config: Config, flags: &[&str], way: &[&str]) -> (Proxy, Pid) {
     assert!(rustix::process::geteuid().is_root(), "a PID namespace takes root: run the tests with sudo -E");
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    let proxy = Proxy::start_by(command, SocketAddr::from(([127, 0, 0, 1], 0)), config).await;
+    let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    let proxy = run_in(&unshare, config, flags, way).await;
     let inside = proxy.descendants(|line| line.contains("pulsegate") && !line.starts_with("unshare"));
     let pid = *inside.first().unwrap_or_else(|| panic!("no pulsegate: {}", proxy.transcript()));
     (proxy, pid)
@@ -29,8 +26,8 @@ async fn first_process(config: Config) -> (Proxy, Pid) {
 async fn five_hundred_clients_are_closed_one_by_one_while_the_app_lives() {
     const SESSIONS: usize = 500;
     const WINDOW: Duration = Duration::from_secs(4);
-    let config = config(&["--stop-within", "30s"], &[]).drain("delay = \"0s\"").drain("window = \"4s\"");
-    let (mut proxy, pid) = first_process(config).await;
+    let config = config().drain("delay = \"0s\"").drain("window = \"4s\"");
+    let (mut proxy, pid) = first_process(config, &["--stop-within", "30s"], &[]).await;
     let mut websockets = Vec::with_capacity(SESSIONS);
     while websockets.len() < SESSIONS {
         websockets.extend(join_all((0..50).map(|_| proxy.websocket("/"))).await);
@@ -52,7 +49,7 @@ async fn five_hundred_clients_are_closed_one_by_one_while_the_app_lives() {
 
 #[tokio::test]
 async fn orphans_of_the_app_are_reaped() {
-    let (mut proxy, pid) = first_process(config(&[], &["orphans", "500"])).await;
+    let (mut proxy, pid) = first_process(config(), &[], &["orphans", "500"]).await;
     proxy.event("orphaned", |_| true).await;
     // At first the orphan runs as a child of the first process, then it is gone and not a zombie.
     let orphans = || proxy.descendants(|line| line.contains("setTimeout") && !line.contains("spawn")).len();

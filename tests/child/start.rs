@@ -5,12 +5,11 @@ use std::fs;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::pki::Pki;
 use pulsegate_test_kit::process::{OutputLine, Process};
-use pulsegate_test_kit::proxy::Proxy;
 use pulsegate_test_kit::wait::TIMEOUT;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{IN_ORDER, answers, app_pid, config, dev, file, is_gone};
+use super::{IN_ORDER, answers, app_pid, config, dev, file, is_gone, run};
 use crate::PULSEGATE;
 
 /// Waits for a line of the log with these words, ends the program, and fails unless the app has ended with it.
@@ -33,7 +32,7 @@ async fn ends(command: &mut Command) -> pulsegate_test_kit::process::Finished {
 
 #[tokio::test]
 async fn the_app_gets_a_port_and_is_reached_through_the_proxy() {
-    let mut proxy = Proxy::start(config(&[], &[])).await;
+    let mut proxy = run(config(), &[], &[]).await;
     let started = proxy.event("started", |_| true).await;
     assert_eq!((&started["host"], &started["tty"]), (&"127.0.0.1".into(), &false.into()), "{started}");
     let listening = proxy.logged("listening").remove(0);
@@ -82,7 +81,7 @@ async fn an_app_on_a_unix_socket_is_diagnosed_and_can_be_named() {
     diagnosed(&["unix", &socket], &["app.not_listening", "unix socket", &format!("--to {to}")]).await;
     // The first app has left its socket.
     fs::remove_file(&socket).expect("it is there");
-    let proxy = Proxy::start(config(&["--upstream", &to], &["unix", &socket])).await;
+    let proxy = run(config(), &["--upstream", &to], &["unix", &socket]).await;
     let started = proxy.event("started", |_| true).await;
     assert_eq!(started["port"], serde_json::Value::Null, "{started}");
     answers(&proxy).await;
@@ -92,7 +91,8 @@ async fn an_app_on_a_unix_socket_is_diagnosed_and_can_be_named() {
 async fn an_app_whose_address_is_named_gets_its_port() {
     let port =
         std::net::TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    let proxy = Proxy::start(config(&["--upstream", &format!("http://[::1]:{port}")], &[])).await;
+    let url = format!("http://[::1]:{port}");
+    let proxy = run(config(), &["--upstream", &url], &[]).await;
     let started = proxy.event("started", |_| true).await;
     assert_eq!((&started["port"], &started["host"]), (&port.to_string().into(), &"::1".into()), "{started}");
     answers(&proxy).await;
@@ -147,15 +147,15 @@ async fn without_tls_the_proxy_takes_the_port_of_the_platform() {
     let text = "[tls]\nmode = \"off\"\n[forwarded]\ntrusted_proxies = [\"127.0.0.0/8\"]\n[admin]\nhealth = \"off\"\nsocket = \"off\"\n[drain]\ndelay = \"0s\"\n[log]\nformat = \"json\"\n";
     let path = dir.path().join("proxy.toml");
     fs::write(&path, text).expect("written");
-    let run = |port: &str| {
+    let on_port = |port: &str| {
         let mut command = Command::new(PULSEGATE);
         command.arg("run").arg("-c").arg(&path).args(["--", "node", &file("app.js")]).env("PORT", port);
         command
     };
-    let wrong = ends(&mut run("web")).await;
+    let wrong = ends(&mut on_port("web")).await;
     wrong.failed(78, &["\"message\":\"config.invalid\"", "which is no port for clients", "set listen.address"]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
-    let mut process = Process::start_without_input("pulsegate", &mut run(&port.to_string()));
+    let mut process = Process::start_without_input("pulsegate", &mut on_port(&port.to_string()));
     let listening = process.line("it listens", |line| line.json["message"] == "listening").await.json;
     assert_eq!(listening["address"], format!("0.0.0.0:{port}"), "{listening}");
     let started = process.event("started", |_| true).await;

@@ -15,6 +15,10 @@ pub struct GroupSnapshot {
 
 /// A socket that accepts connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    all(not(test), any(feature = "portable", not(target_os = "linux"))),
+    expect(dead_code, reason = "the portable half sees no sockets")
+)]
 pub enum ListeningSocket {
     /// A TCP port.
     Tcp(SocketAddr),

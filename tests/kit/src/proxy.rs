@@ -44,7 +44,6 @@ pub struct Config {
     drain: Lines,
     admin: Lines,
     sections: String,
-    arguments: Vec<String>,
 }
 
 /// The lines of a section: a default until the test writes its own.
@@ -71,14 +70,13 @@ impl Config {
             drain: Lines::Quiet(AT_ONCE),
             admin: Lines::Quiet(NOWHERE),
             sections: String::new(),
-            arguments: Vec::new(),
         }
     }
 
-    /// Returns the defaults, for the `program` that starts its app itself: `arguments` follow those of the configuration.
-    pub fn starting(program: impl Into<PathBuf>, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self { upstream: String::new(), arguments, ..Self::to(program, "") }
+    /// Leaves out the URL of the app, for a program that starts its app itself.
+    pub fn without_url(mut self) -> Self {
+        self.upstream.clear();
+        self
     }
 
     /// Replaces the URL of the app.
@@ -215,7 +213,7 @@ impl Proxy {
     }
 
     async fn spawn(mut command: Command, file: &Path, config: Config, pki: Pki, dir: TempDir) -> Self {
-        command.arg("run").arg("-c").arg(file).args(&config.arguments);
+        command.arg("run").arg("-c").arg(file);
         let process = Process::start("pulsegate", &mut command);
         let listening = process.line("it listens", |line| line.json["message"] == "listening").await;
         let address = listening.json["address"].as_str().and_then(|address| address.parse().ok());
