@@ -45,6 +45,18 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
     ("pulsegate dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
+    (
+        "pulsegate dev -- node server.js",
+        Tried::Elsewhere { file: "tests/child/start.rs", by: "fn dev_starts_the_app_too" },
+    ),
+    (
+        "pulsegate run -c proxy.toml -- node server.js",
+        Tried::Elsewhere { file: "tests/child/start.rs", by: "fn the_app_gets_a_port" },
+    ),
+    (
+        "pulsegate run -c proxy.toml --stop-within 10s -- node server.js",
+        Tried::Elsewhere { file: "tests/child/end.rs", by: "fn a_drain_fits_the_time_of_the_platform" },
+    ),
     ("mkcert -install", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
     (MKCERT, Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
     ("pulsegate check -c proxy.toml", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
