@@ -1,0 +1,112 @@
+#!/usr/bin/env node
+// Starts pulsegate: the program in the package of this platform, `@pulsegate/cli-<os>-<cpu>`, or that of PULSEGATE_BINARY.
+//
+// Where Node can replace its own process (22.15, 23.11 and later), it does, and no second process remains. Elsewhere the
+// program is a child: it gets the signals, and this process ends as it does.
+'use strict';
+
+const { spawn, spawnSync } = require('child_process');
+const { accessSync, constants, realpathSync, statSync } = require('fs');
+const os = require('os');
+const path = require('path');
+
+// The signals that end a process and that others send. SIGKILL cannot be passed on.
+const FORWARDED = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2'];
+
+// Packages of programs, by the names that Node has for a system and a processor.
+const PREFIX = '@pulsegate/cli-';
+
+function main() {
+    const chosen = process.env.PULSEGATE_BINARY;
+    const program = chosen ? override(chosen) : installed();
+    const args = process.argv.slice(2);
+    if (typeof process.execve === 'function') {
+        // Descriptors, environment and process id stay.
+        process.execve(program, [program, ...args]);
+    } else {
+        supervise(program, args);
+    }
+}
+
+// Returns the path of the program that PULSEGATE_BINARY names.
+function override(chosen) {
+    const program = path.resolve(chosen);
+    const remedy = 'set PULSEGATE_BINARY to the path of a pulsegate program, or unset it';
+    check(program, `PULSEGATE_BINARY=${chosen}`, remedy);
+    if (realpathSync(program) === realpathSync(__filename)) {
+        fail(`PULSEGATE_BINARY=${chosen} is this launcher; ${remedy}`);
+    }
+    // A failed execve(2) would abort Node, without a sentence.
+    const { error } = spawnSync(program, ['--version'], { stdio: 'ignore' });
+    if (error) {
+        fail(`PULSEGATE_BINARY=${chosen} does not start on ${process.platform}-${process.arch} (${error.code}); ${remedy}`);
+    }
+    return program;
+}
+
+// Returns the path of the program in the package of this platform.
+function installed() {
+    const platform = `${process.platform}-${process.arch}`;
+    const wanted = PREFIX + platform;
+    const { dependencies = {}, optionalDependencies = {} } = require('../package.json');
+    const packages = Object.keys({ ...dependencies, ...optionalDependencies });
+    const own = 'set PULSEGATE_BINARY to the path of a pulsegate program that you have built';
+    if (!packages.includes(wanted)) {
+        const others = packages.map((name) => name.slice(PREFIX.length)).join(', ');
+        fail(`no program for ${platform}, only for ${others}; ${own}`);
+    }
+    const program = resolve(wanted);
+    if (program === undefined) {
+        const foreign = packages.filter(resolve);
+        const cause = foreign.length
+            ? `${foreign.join(', ')} is there instead: it was installed on another system`
+            : 'optional dependencies were left out, or the installation failed';
+        fail(`the package ${wanted} is missing (${cause}); install again on this system with optional ` +
+            `dependencies, for example with \`npm install --include=optional\`, or ${own}`);
+    }
+    check(program, program, `restore it by installing again, or ${own}`);
+    return program;
+}
+
+// Returns the path of the program in the package `name`; undefined if it is not installed.
+function resolve(name) {
+    try {
+        return require.resolve(`${name}/bin/pulsegate`);
+    } catch {
+        return undefined;
+    }
+}
+
+// Fails unless `program` is a file that may be executed.
+function check(program, place, remedy) {
+    let fault;
+    try {
+        fault = statSync(program).isFile() ? undefined : 'is not a file';
+        accessSync(program, constants.X_OK);
+    } catch (error) {
+        fault = error.code === 'EACCES' ? 'may not be executed' : `cannot be read (${error.code})`;
+    }
+    if (fault !== undefined) {
+        fail(`${place} ${fault}; ${remedy}`);
+    }
+}
+
+// Runs the program as a child, passes signals on to it, and ends as it does: with its exit code, or with 128 + n after
+// signal n.
+function supervise(program, args) {
+    let child;
+    // Before the child exists: otherwise a signal between the two would end this process alone.
+    for (const signal of FORWARDED) {
+        process.on(signal, () => child && child.kill(signal));
+    }
+    child = spawn(program, args, { stdio: 'inherit' });
+    child.on('error', (error) => fail(`${program} does not start (${error.code}); restore it by installing again`));
+    child.on('exit', (code, signal) => process.exit(signal ? 128 + os.constants.signals[signal] : code));
+}
+
+function fail(message) {
+    process.stderr.write(`pulsegate: ${message}\n`);
+    process.exit(1);
+}
+
+main();
