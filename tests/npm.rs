@@ -1,8 +1,7 @@
 //! The npm packages of `deploy/npm`: packed from the program under test, and installed by package managers from a registry
 //! on loopback.
 //!
-//! Each test has a project, a home and caches of its own, empty at first. Package managers keep all cores busy, so that
-//! these tests run one at a time.
+//! Each test has a project, a home and caches of its own, empty at first.
 
 mod launcher;
 mod managers;

@@ -1,17 +1,24 @@
 #!/usr/bin/env node
 // Starts pulsegate: the program in the package of this platform, `@pulsegate/cli-<os>-<cpu>`, or that of PULSEGATE_BINARY.
 //
-// Where Node can replace its own process (22.15, 23.11 and later), it does, and no second process remains. Elsewhere the
-// program is a child: it gets the signals, and this process ends as it does.
+// Where Node can replace its own process (22.15, 23.11 and later), it does, and no second process remains. Otherwise, and
+// below a package manager, the program is a child: it gets the signals, and this process ends as it does.
 'use strict';
 
 const { spawn, spawnSync } = require('child_process');
 const { accessSync, constants, realpathSync, statSync } = require('fs');
 const os = require('os');
 const path = require('path');
+const { isatty } = require('tty');
 
 // The signals that end a process and that others send. SIGKILL cannot be passed on.
 const FORWARDED = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2'];
+
+// Those that a terminal sends to every process in its foreground.
+const KEYS = ['SIGINT', 'SIGQUIT'];
+
+// The time between two looks at the parent, in milliseconds.
+const PARENT_INTERVAL = 250;
 
 // Packages of programs, by the names that Node has for a system and a processor.
 const PREFIX = '@pulsegate/cli-';
@@ -20,12 +27,19 @@ function main() {
     const chosen = process.env.PULSEGATE_BINARY;
     const program = chosen ? override(chosen) : installed();
     const args = process.argv.slice(2);
-    if (typeof process.execve === 'function') {
+    const managed = isBelowPackageManager();
+    if (typeof process.execve === 'function' && !managed) {
         // Descriptors, environment and process id stay.
         process.execve(program, [program, ...args]);
     } else {
-        supervise(program, args);
+        supervise(program, args, managed);
     }
+}
+
+// Returns whether a package manager waits for this process. A script that goes on without it, by `&`, does not count.
+function isBelowPackageManager() {
+    const { npm_config_user_agent: manager, npm_lifecycle_script: script = '' } = process.env;
+    return manager !== undefined && !/(^|[^&])&($|[^&])/.test(script);
 }
 
 // Returns the path of the program that PULSEGATE_BINARY names.
@@ -36,10 +50,12 @@ function override(chosen) {
     if (realpathSync(program) === realpathSync(__filename)) {
         fail(`PULSEGATE_BINARY=${chosen} is this launcher; ${remedy}`);
     }
-    // A failed execve(2) would abort Node, without a sentence.
-    const { error } = spawnSync(program, ['--version'], { stdio: 'ignore' });
-    if (error) {
-        fail(`PULSEGATE_BINARY=${chosen} does not start on ${process.platform}-${process.arch} (${error.code}); ${remedy}`);
+    // A failed execve(2) would abort Node, without a sentence. The functions behind spawnSync run a file without any header
+    // as a shell script, so that the version shows whether it is the program.
+    const { error, stdout } = spawnSync(program, ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    if (error || !stdout.startsWith('pulsegate ')) {
+        const cause = error ? error.code : `--version prints ${JSON.stringify(stdout)}`;
+        fail(`PULSEGATE_BINARY=${chosen} is no pulsegate for ${process.platform}-${process.arch} (${cause}); ${remedy}`);
     }
     return program;
 }
@@ -92,16 +108,26 @@ function check(program, place, remedy) {
 }
 
 // Runs the program as a child, passes signals on to it, and ends as it does: with its exit code, or with 128 + n after
-// signal n.
-function supervise(program, args) {
+// signal n. With `tied`, the end of the parent ends the program, too: a signal to `npx` ends the shell between the two, and
+// the shell of Debian and Ubuntu passes nothing on.
+function supervise(program, args, tied) {
+    const keys = [0, 1, 2].some((descriptor) => isatty(descriptor)) ? KEYS : [];
     let child;
     // Before the child exists: otherwise a signal between the two would end this process alone.
     for (const signal of FORWARDED) {
-        process.on(signal, () => child && child.kill(signal));
+        // From a terminal the program has its own; a second one would abort its drain.
+        process.on(signal, () => child && !keys.includes(signal) && child.kill(signal));
     }
+    const parent = process.ppid;
     child = spawn(program, args, { stdio: 'inherit' });
     child.on('error', (error) => fail(`${program} does not start (${error.code}); restore it by installing again`));
     child.on('exit', (code, signal) => process.exit(signal ? 128 + os.constants.signals[signal] : code));
+    const watch = tied && setInterval(() => {
+        if (process.ppid !== parent) {
+            clearInterval(watch);
+            child.kill('SIGTERM');
+        }
+    }, PARENT_INTERVAL);
 }
 
 function fail(message) {

@@ -38,8 +38,8 @@ impl Launcher {
     /// Returns the launcher with a script of Node as its program.
     fn with_program(&self, source: &str) -> Command {
         let file = self.sandbox.path("program");
-        fs::write(&file, format!("#!/usr/bin/env node\nif (process.argv[2] !== '--version') {{ {source} }}\n"))
-            .expect("write a file");
+        let version = "if (process.argv[2] === '--version') console.log('pulsegate of a test');";
+        fs::write(&file, format!("#!/usr/bin/env node\n{version} else {{ {source} }}\n")).expect("write a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it executable");
         let mut command = self.command(&["dev"]);
         command.env("PULSEGATE_BINARY", file);
@@ -118,7 +118,7 @@ async fn a_program_that_cannot_be_started_is_refused_in_a_sentence() {
             (launcher.sandbox.path("absent"), "cannot be read (ENOENT)"),
             (launcher.sandbox.path("home"), "is not a file"),
             (file("data", 0o644), "may not be executed"),
-            (file("zeros", 0o755), "does not start on linux-"),
+            (file("zeros", 0o755), "is no pulsegate for linux-"),
             (launcher.script(), "is this launcher"),
         ];
         for (path, fault) in cases {
@@ -126,7 +126,8 @@ async fn a_program_that_cannot_be_started_is_refused_in_a_sentence() {
             command.env("PULSEGATE_BINARY", &path);
             let shown = format!("pulsegate: PULSEGATE_BINARY={}", path.display());
             let finished = launcher.sandbox.run(command).await;
-            finished.failed(1, &[&shown, fault, "set PULSEGATE_BINARY to the path of a pulsegate program, or unset it"]);
+            finished
+                .failed(1, &[&shown, fault, "set PULSEGATE_BINARY to the path of a pulsegate program, or unset it"]);
             assert_eq!(finished.err.lines().count(), 1, "{finished:#?}");
         }
     }

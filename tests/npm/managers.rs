@@ -9,8 +9,7 @@ const BUN: &str = ".bin/bun";
 const INSTALLED: &str = "project/node_modules/.bin/pulsegate";
 
 /// Every npm of the tests, as its `npm-cli.js`, with the Node to run it with.
-const NPMS: [(&str, Node); 2] =
-    [("npm-10/bin/npm-cli.js", Node::Spawning), ("npm-11/bin/npm-cli.js", Node::Replacing)];
+const NPMS: [(&str, Node); 2] = [("npm-10/bin/npm-cli.js", Node::Spawning), ("npm-11/bin/npm-cli.js", Node::Replacing)];
 
 /// Fails unless the launcher and the package of this platform were fetched, and nothing else.
 #[track_caller]

@@ -1,12 +1,10 @@
 //! `npx` with an empty cache: the first run, signals, and the tarball that needs no registry.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 
 use pulsegate_test_kit::browser::Browser;
 use pulsegate_test_kit::process::{OutputStream, Process, send};
-use pulsegate_test_kit::wait::wait_until;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal};
 use tokio::process::Command;
 
 use super::packed::tarballs;
@@ -37,11 +35,20 @@ fn npx(sandbox: &Sandbox, script: &str) -> Command {
     command
 }
 
-/// Fails unless the process ends in order, and the program with it.
-async fn ends_with(mut process: Process, program: Pid) {
-    let status = process.ended().await;
-    assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", process.transcript());
-    wait_until("the program ends", || program_of(program), Option::is_none).await;
+/// Waits for the end of the process and of the program; fails unless the program has ended in order. Returns its output.
+async fn ends_with(mut process: Process, program: Pid, sandbox: &Sandbox) -> String {
+    // Its output ends with the last process that writes to it.
+    process.ended().await;
+    assert_eq!(program_of(program), None, "{}", process.transcript());
+    ended_in_order(sandbox);
+    process.transcript()
+}
+
+/// Fails if `dev` has left its certificate behind, which it removes at its end.
+fn ended_in_order(sandbox: &Sandbox) {
+    let left = fs::read_dir(sandbox.path("tmp")).expect("a folder").flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".pem")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
@@ -50,25 +57,33 @@ async fn sigterm_to_npx_ends_the_program_in_order() {
         let sandbox = Sandbox::new(node).await;
         let (process, program) = serves(script, npx(&sandbox, script)).await;
         process.terminate();
-        process.line("the signal", |line| line.text.contains("SIGTERM")).await;
-        ends_with(process, program).await;
+        process.line("the signal", |line| line.text.contains("signal") && line.text.contains("SIGTERM")).await;
+        ends_with(process, program, &sandbox).await;
     }
 }
 
-/// Ctrl-C reaches all processes of the terminal, and npx passes it on once more.
+/// In a terminal every process gets SIGINT, and npx passes it on once more. A second one would abort a drain.
 #[tokio::test]
 async fn one_ctrl_c_in_a_terminal_counts_once() {
     for (script, node) in NPXS {
         let sandbox = Sandbox::new(node).await;
-        let mut command = npx(&sandbox, script);
-        let (process, program) = serves(script, { command.process_group(0); command }).await;
-        let group = rustix::process::getpgid(Some(program)).expect("it runs");
-        kill_process_group(group, Signal::INT).expect("it runs");
-        ends_with(process, program).await;
+        let npx = npx(&sandbox, script);
+        let words = [npx.as_std().get_program()].into_iter().chain(npx.as_std().get_args());
+        let line: Vec<_> = words.map(|word| word.to_str().expect("text")).collect();
+        let mut command = sandbox.command("script");
+        command.args(["--quiet", "--command", &line.join(" "), "/dev/null"]);
+        let mut process = Process::start("script", &mut command);
+        process.line_within(LIMIT, "it listens", |line| line.text.contains("listening")).await;
+        let found = programs(&process);
+        let [program] = found[..] else { panic!("one program expected: {found:?}\n{}", process.transcript()) };
+        process.write_input("\x03").await;
+        process.line("the signal", |line| line.text.contains("SIGINT")).await;
+        let output = ends_with(process, program, &sandbox).await;
+        assert_eq!(output.matches("SIGINT").count(), 1, "{output}");
     }
 }
 
-/// A shell that gives npx no say: the launcher alone gets the signal.
+/// As an installed program that a service manager starts.
 #[tokio::test]
 async fn a_signal_to_the_launcher_ends_the_program_in_order() {
     for node in [Node::Spawning, Node::Replacing] {
@@ -84,9 +99,8 @@ async fn a_signal_to_the_launcher_ends_the_program_in_order() {
         assert_eq!(below.len(), usize::from(node == Node::Spawning), "a launcher is replaced where that is possible");
         process.terminate();
         assert_eq!(process.ended().await.code(), Some(0), "{}", process.transcript());
-        for program in below {
-            wait_until("the program ends", || program_of(program), Option::is_none).await;
-        }
+        assert!(below.into_iter().all(|program| program_of(program).is_none()), "{}", process.transcript());
+        ended_in_order(&sandbox);
     }
 }
 
@@ -103,7 +117,7 @@ async fn the_tarball_of_both_needs_no_registry() {
         command.args(["--yes", &format!("./{}", name.to_str().expect("text"))]).args(DEV);
         let (process, program) = serves(script, command).await;
         send(program, Signal::TERM);
-        ends_with(process, program).await;
+        ends_with(process, program, &sandbox).await;
     }
     assert_eq!(sandbox.fetched(), [""; 0]);
 }
@@ -124,5 +138,5 @@ async fn a_browser_gets_its_first_heartbeat_from_a_cold_npx() {
     println!("dev served after {served:?}, the first heartbeat came after {:?}", started.elapsed());
     drop(browser);
     process.terminate();
-    ends_with(process, program).await;
+    ends_with(process, program, &sandbox).await;
 }

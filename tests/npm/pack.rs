@@ -8,7 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::packed::{VERSION, other_package, other_processor, other_program, pack, package, platform, succeeds, tarballs};
+use super::packed::{
+    VERSION, other_package, other_processor, other_program, pack, package, platform, succeeds, tarballs,
+};
 use crate::PULSEGATE;
 
 /// Returns the files of a tarball with their modes, owners and times.

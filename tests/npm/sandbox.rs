@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::{Finished, Process};
-use pulsegate_test_kit::turn::busy_turn;
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::packed::{VERSION, tarballs};
 
 /// The limit of one run of a package manager.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
+/// The sandboxes at one time: a package manager keeps a core busy.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A Node to run package managers and the launcher with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub(super) struct Sandbox {
 impl Sandbox {
     /// Starts the registry with the launcher and both platforms.
     pub(super) async fn new(node: Node) -> Self {
-        let turn = busy_turn().await;
+        let turn = TURNS.acquire().await.expect("the semaphore is never closed");
         let dir = TempDir::with_prefix("pulsegate-npm-").expect("make a temporary directory");
         let packed = tarballs();
         let mut command = Command::new("node");
