@@ -8,4 +8,5 @@ mod managers;
 mod npx;
 mod pack;
 mod packed;
+mod running;
 mod sandbox;

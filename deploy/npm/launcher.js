@@ -113,10 +113,16 @@ function check(program, place, remedy) {
 function supervise(program, args, tied) {
     const keys = [0, 1, 2].some((descriptor) => isatty(descriptor)) ? KEYS : [];
     let child;
+    let ending = false;
     // Before the child exists: otherwise a signal between the two would end this process alone.
     for (const signal of FORWARDED) {
-        // From a terminal the program has its own; a second one would abort its drain.
-        process.on(signal, () => child && !keys.includes(signal) && child.kill(signal));
+        process.on(signal, () => {
+            ending = ending || signal !== 'SIGHUP';
+            // From a terminal the program has its own; a second one would abort its drain.
+            if (child && !keys.includes(signal)) {
+                child.kill(signal);
+            }
+        });
     }
     const parent = process.ppid;
     child = spawn(program, args, { stdio: 'inherit' });
@@ -125,7 +131,10 @@ function supervise(program, args, tied) {
     const watch = tied && setInterval(() => {
         if (process.ppid !== parent) {
             clearInterval(watch);
-            child.kill('SIGTERM');
+            // Unless the parent has passed a signal on, and ended then.
+            if (!ending) {
+                child.kill('SIGTERM');
+            }
         }
     }, PARENT_INTERVAL);
 }

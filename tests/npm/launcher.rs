@@ -35,14 +35,19 @@ impl Launcher {
         command
     }
 
-    /// Returns the launcher with a script of Node as its program.
-    fn with_program(&self, source: &str) -> Command {
+    /// Writes a script of Node as a program; returns its path.
+    fn program(&self, source: &str) -> PathBuf {
         let file = self.sandbox.path("program");
         let version = "if (process.argv[2] === '--version') console.log('pulsegate of a test');";
         fs::write(&file, format!("#!/usr/bin/env node\n{version} else {{ {source} }}\n")).expect("write a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        file
+    }
+
+    /// Returns the launcher with a script of Node as its program.
+    fn with_program(&self, source: &str) -> Command {
         let mut command = self.command(&["dev"]);
-        command.env("PULSEGATE_BINARY", file);
+        command.env("PULSEGATE_BINARY", self.program(source));
         command
     }
 }
@@ -90,6 +95,50 @@ async fn every_signal_reaches_the_program_and_its_exit_code_returns() {
         process.terminate();
         assert_eq!(process.ended().await.code(), Some(7), "{}", process.transcript());
     }
+}
+
+/// As `npx` does where its shell is replaced by the launcher.
+#[tokio::test]
+async fn a_parent_that_passes_a_signal_on_and_ends_sends_one_signal() {
+    const PARENT: &str = "
+        const child = require('child_process').spawn(process.argv[1], ['dev'], { stdio: 'inherit' });
+        process.on('SIGTERM', () => { child.kill('SIGTERM'); process.exit(0); });";
+    // Lives on for four looks at the parent.
+    const PROGRAM: &str = "
+        process.on('SIGTERM', () => { console.log('SIGTERM'); setTimeout(() => process.exit(0), 1000); });
+        console.log('ready');
+        setInterval(() => {}, 1e6);";
+    for node in [Node::Spawning, Node::Replacing] {
+        let launcher = Launcher::unpacked(node).await;
+        let file = launcher.program(PROGRAM);
+        let mut command = launcher.sandbox.command("node");
+        command.args(["-e", PARENT]).arg(launcher.script()).env("PULSEGATE_BINARY", file);
+        command.env("npm_config_user_agent", "npm/11");
+        let mut process = Process::start_without_input("the parent", &mut command);
+        process.line("ready", |line| line.text == "ready").await;
+        process.terminate();
+        process.ended().await;
+        assert_eq!(process.count(|line| line.text == "SIGTERM"), 1, "{}", process.transcript());
+    }
+}
+
+/// A script such as `pulsegate run & node server.js` may end before the proxy.
+#[tokio::test]
+async fn a_script_may_leave_the_program_in_the_background() {
+    const PARENT: &str = "
+        const child = require('child_process').spawn(process.argv[1], ['dev'], { stdio: 'inherit' });
+        child.on('spawn', () => process.exit(0));";
+    const PROGRAM: &str = "
+        process.on('SIGTERM', () => console.log('SIGTERM'));
+        setTimeout(() => console.log('alive'), 1000);";
+    let launcher = Launcher::unpacked(Node::Spawning).await;
+    let file = launcher.program(PROGRAM);
+    let mut command = launcher.sandbox.command("node");
+    command.args(["-e", PARENT]).arg(launcher.script()).env("PULSEGATE_BINARY", file);
+    command.env("npm_config_user_agent", "npm/11").env("npm_lifecycle_script", "pulsegate run & exit");
+    let mut process = Process::start_without_input("the parent", &mut command);
+    process.ended().await;
+    assert_eq!(process.transcript(), "alive\n");
 }
 
 #[tokio::test]

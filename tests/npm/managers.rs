@@ -1,6 +1,7 @@
 //! Installation by npm, pnpm, Yarn and bun.
 
 use super::packed::{other_package, other_processor, package};
+use super::running::ends_by_sigterm;
 use super::sandbox::{Node, Sandbox, tools};
 
 const PNPM: &str = "pnpm/bin/pnpm.cjs";
@@ -40,9 +41,13 @@ async fn pnpm_installs_the_program_of_this_platform() {
     install.args(["add", "pulsegate"]);
     sandbox.succeeds(install).await;
     fetched_its_own_platform(&sandbox);
-    let mut exec = sandbox.tool(PNPM);
-    exec.args(["exec", "pulsegate"]);
-    sandbox.prints_its_version(exec).await;
+    let exec = || {
+        let mut exec = sandbox.tool(PNPM);
+        exec.args(["exec", "pulsegate"]);
+        exec
+    };
+    sandbox.prints_its_version(exec()).await;
+    ends_by_sigterm(&sandbox, exec()).await;
 }
 
 #[tokio::test]
@@ -76,9 +81,13 @@ async fn yarn_with_plug_n_play_installs_the_program_of_this_platform() {
         sandbox.succeeds(install).await;
         fetched_its_own_platform(&sandbox);
         assert!(sandbox.path("project/.pnp.cjs").exists() && !sandbox.path("project/node_modules").exists());
-        let mut run = sandbox.tool(YARN);
-        run.arg("pulsegate");
-        sandbox.prints_its_version(run).await;
+        let run = || {
+            let mut run = sandbox.tool(YARN);
+            run.arg("pulsegate");
+            run
+        };
+        sandbox.prints_its_version(run()).await;
+        ends_by_sigterm(&sandbox, run()).await;
     }
 }
 
@@ -92,9 +101,13 @@ async fn bun_installs_the_program_of_this_platform() {
     fetched_its_own_platform(&sandbox);
     // With Node, as the launcher's first line asks, and with bun in its place.
     for flags in [&["run"][..], &["run", "--bun"]] {
-        let mut run = sandbox.command(&bun);
-        run.args(flags).arg("pulsegate");
-        sandbox.prints_its_version(run).await;
+        let run = || {
+            let mut run = sandbox.command(&bun);
+            run.args(flags).arg("pulsegate");
+            run
+        };
+        sandbox.prints_its_version(run()).await;
+        ends_by_sigterm(&sandbox, run()).await;
     }
 }
 

@@ -4,10 +4,11 @@ use std::fs;
 
 use pulsegate_test_kit::browser::Browser;
 use pulsegate_test_kit::process::{OutputStream, Process, send};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tokio::process::Command;
 
 use super::packed::tarballs;
+use super::running::{DEV, ended_in_order, ends_by_sigterm, ends_with, serves};
 use super::sandbox::{LIMIT, Node, Sandbox, program_of, programs};
 
 /// Every npx of the tests, with the Node to run it with.
@@ -17,48 +18,17 @@ const NPXS: [(&str, Node); 3] = [
     ("npm-11/bin/npx-cli.js", Node::Replacing),
 ];
 
-/// `pulsegate dev` on free ports.
-const DEV: [&str; 5] = ["dev", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0"];
-
-/// Starts the command and waits until `pulsegate dev` serves; returns also the process of the program.
-async fn serves(name: &str, mut command: Command) -> (Process, Pid) {
-    let process = Process::start_without_input(name, &mut command);
-    process.line_within(LIMIT, "the guide of dev", |line| line.text.contains("Ctrl-C ends it")).await;
-    let found = programs(&process);
-    let [program] = found[..] else { panic!("one program expected: {found:?}\n{}", process.transcript()) };
-    (process, program)
-}
-
 fn npx(sandbox: &Sandbox, script: &str) -> Command {
     let mut command = sandbox.tool(script);
-    command.args(["--yes", "pulsegate"]).args(DEV);
+    command.args(["--yes", "pulsegate"]);
     command
-}
-
-/// Waits for the end of the process and of the program; fails unless the program has ended in order. Returns its output.
-async fn ends_with(mut process: Process, program: Pid, sandbox: &Sandbox) -> String {
-    // Its output ends with the last process that writes to it.
-    process.ended().await;
-    assert_eq!(program_of(program), None, "{}", process.transcript());
-    ended_in_order(sandbox);
-    process.transcript()
-}
-
-/// Fails if `dev` has left its certificate behind, which it removes at its end.
-fn ended_in_order(sandbox: &Sandbox) {
-    let left = fs::read_dir(sandbox.path("tmp")).expect("a folder").flatten().map(|entry| entry.file_name());
-    let left: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".pem")).collect();
-    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]
 async fn sigterm_to_npx_ends_the_program_in_order() {
     for (script, node) in NPXS {
         let sandbox = Sandbox::new(node).await;
-        let (process, program) = serves(script, npx(&sandbox, script)).await;
-        process.terminate();
-        process.line("the signal", |line| line.text.contains("signal") && line.text.contains("SIGTERM")).await;
-        ends_with(process, program, &sandbox).await;
+        ends_by_sigterm(&sandbox, npx(&sandbox, script)).await;
     }
 }
 
@@ -67,7 +37,8 @@ async fn sigterm_to_npx_ends_the_program_in_order() {
 async fn one_ctrl_c_in_a_terminal_counts_once() {
     for (script, node) in NPXS {
         let sandbox = Sandbox::new(node).await;
-        let npx = npx(&sandbox, script);
+        let mut npx = npx(&sandbox, script);
+        npx.args(DEV);
         let words = [npx.as_std().get_program()].into_iter().chain(npx.as_std().get_args());
         let line: Vec<_> = words.map(|word| word.to_str().expect("text")).collect();
         let mut command = sandbox.command("script");
@@ -126,7 +97,9 @@ async fn the_tarball_of_both_needs_no_registry() {
 async fn a_browser_gets_its_first_heartbeat_from_a_cold_npx() {
     let sandbox = Sandbox::new(Node::Replacing).await;
     let started = std::time::Instant::now();
-    let (process, program) = serves("npx", npx(&sandbox, "npm-11/bin/npx-cli.js")).await;
+    let mut npx = npx(&sandbox, "npm-11/bin/npx-cli.js");
+    npx.args(DEV);
+    let (process, program) = serves("npx", npx).await;
     let served = started.elapsed();
     let guide = process.text_of(OutputStream::Stdout);
     let word = |mark: &str| {
