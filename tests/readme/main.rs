@@ -32,6 +32,7 @@ const PAPERS: &[&str] = &[
     "deploy/README.md",
     "deploy/OPERATIONS.md",
     "deploy/API.md",
+    "deploy/npm/README.md",
     "tests/load/README.md",
 ];
 
@@ -44,6 +45,27 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
+    ("deploy/npm/pack", Tried::Elsewhere { file: "tests/npm/packed.rs", by: "deploy/npm/pack" }),
+    (
+        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev"),
+        Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn the_tarball_of_both_needs_no_registry" },
+    ),
+    (
+        "npx pulsegate dev",
+        Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn sigterm_to_npx_ends_the_program_in_order" },
+    ),
+    (
+        "npx pulsegate dev --to http://127.0.0.1:3000",
+        Tried::Elsewhere { file: "tests/npm/launcher.rs", by: "fn arguments_and_environment_reach_the_program" },
+    ),
+    (
+        "npm install pulsegate",
+        Tried::Elsewhere { file: "tests/npm/managers.rs", by: "fn npm_installs_the_program_of_this_platform" },
+    ),
+    (
+        "npx pulsegate --help",
+        Tried::Elsewhere { file: "tests/npm/launcher.rs", by: "fn the_exit_code_is_that_of_the_program" },
+    ),
     ("pulsegate dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
     (
         "pulsegate dev -- node server.js",
