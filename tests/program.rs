@@ -4,6 +4,7 @@
 //! `pages`. Tests that need a fixed port, network namespaces or a cargo feature are test binaries of their own.
 
 mod admin;
+mod deploy;
 mod dev;
 mod e2e;
 mod generated;

@@ -1,0 +1,6 @@
+//! What `deploy/` makes and shows: packages.
+
+mod bare_root;
+mod deb;
+mod made;
+mod rpm_apk;
