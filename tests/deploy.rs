@@ -1,5 +1,6 @@
-//! What `deploy/` makes and shows: packages, Docker Compose.
+//! What `deploy/` makes and shows: packages, the artifacts of a release, Docker Compose.
 
+mod artifacts;
 mod bare_root;
 mod compose;
 mod deb;
