@@ -22,7 +22,7 @@ fn artifacts(arguments: &[&str]) -> Command {
 /// Makes the artifacts of the program under test.
 fn make(folder: &Path) -> Vec<String> {
     let (program, out) = (program().to_str().expect("text"), folder.to_str().expect("text"));
-    succeed(&mut artifacts(&["--program", program, "--dynamic", "--out", out]));
+    succeed(&mut artifacts(&["--program", program, "--allow-dynamic", "--out", out]));
     names(folder)
 }
 
@@ -63,7 +63,7 @@ fn a_release_has_every_file_with_its_checksum() {
     }
 
     let (program, out) = (program().to_str().expect("text"), first.to_str().expect("text"));
-    refuse(&mut artifacts(&["--program", program, "--dynamic", "--out", out]), 1, "is not empty");
+    refuse(&mut artifacts(&["--program", program, "--allow-dynamic", "--out", out]), 1, "is not empty");
 }
 
 /// Fails unless the program of the archive runs from the path that cargo-binstall computes from Cargo.toml.

@@ -93,8 +93,12 @@ fn an_upgrade_keeps_the_configuration_and_restarts_what_runs() {
     root.write("etc/pulsegate/proxy.toml", "# edited\n", 0o644);
     let users = root.read("etc/passwd");
 
-    let printed = install(&root);
-    assert!(!printed.contains("not started"), "{printed}");
+    // A unit that was installed by hand before.
+    root.write("etc/systemd/system/pulsegate.service", "[Service]\n", 0o644);
+    let output = run(dpkg(&root, "--install").arg(package("deb")));
+    let (printed, warned) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && !printed.contains("not started"), "{printed}{warned}");
+    assert!(warned.contains("warning: /etc/systemd/system/pulsegate.service"), "{warned}");
     assert_eq!(
         root.service_calls(),
         ["systemctl daemon-reload", "systemctl daemon-reload", "systemctl try-restart pulsegate.service"]

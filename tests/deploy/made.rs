@@ -67,7 +67,7 @@ pub(crate) fn program() -> &'static Path {
 pub(crate) fn build_to(out: &Path) -> Command {
     let mut command = command(repository().join("deploy/packages/build"));
     // The program under test is linked dynamically, as `cargo test` links.
-    command.arg(program()).args(["--dynamic", "--out"]).arg(out);
+    command.arg(program()).args(["--allow-dynamic", "--out"]).arg(out);
     command
 }
 

@@ -167,7 +167,7 @@ fn what_cannot_be_packed_is_refused() {
     refuse(&mut build(&[program]), 1, "linked dynamically");
     assert!(!out.exists(), "{:?}", names(&out));
     let help = succeed(command(repository().join("deploy/packages/build")).arg("--help"));
-    assert!(help.contains("--dynamic"), "{help}");
+    assert!(help.contains("--allow-dynamic"), "{help}");
     let script = fs::read_to_string(repository().join("deploy/packages/requirements.txt")).expect("it is there");
     assert!(script.contains("--hash=sha256:"), "{script}");
 }

@@ -116,7 +116,7 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn a_release_has_every_file_with_its_checksum" },
     ),
     (
-        "deploy/packages/build target/release/pulsegate --dynamic",
+        "deploy/packages/build target/release/pulsegate --allow-dynamic",
         Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_same_program_makes_the_same_packages" },
     ),
     (
