@@ -40,7 +40,7 @@ impl BareRoot {
         root
     }
 
-    /// A root with busybox and stand-ins for OpenRC, as Alpine has them.
+    /// A root with busybox and stand-ins for `OpenRC`, as Alpine has them.
     pub(crate) fn busybox() -> Self {
         let root = Self::new();
         let busybox = which("busybox");
