@@ -5,6 +5,7 @@
 
 mod admin;
 mod child;
+mod deploy;
 mod dev;
 mod e2e;
 mod generated;

@@ -145,6 +145,42 @@ const COMMANDS: &[(&str, Tried)] = &[
     (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),
     ("tests/scenarios", Tried::Elsewhere { file: "tests/rules/main.rs", by: "\"tests/scenarios\"" }),
     ("tests/long --only fuzz --minutes 5", Tried::Here(the_long_scripts_explain_themselves)),
+    (
+        "deploy/artifacts",
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn a_release_has_every_file_with_its_checksum" },
+    ),
+    (
+        "deploy/packages/build target/release/pulsegate --allow-dynamic",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_same_program_makes_the_same_packages" },
+    ),
+    (
+        "sudo apt install ./target/artifacts/pulsegate_*.deb",
+        Tried::Elsewhere { file: "tests/deploy/deb.rs", by: "fn an_installation_creates_the_user_and_starts_nothing" },
+    ),
+    (
+        "sudo dnf install ./target/artifacts/pulsegate-*.rpm",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_rpm_is_installed_upgraded_and_removed" },
+    ),
+    (
+        "sudo apk add --allow-untrusted ./target/artifacts/pulsegate_*.apk",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_scripts_of_the_apk_run_with_busybox" },
+    ),
+    (
+        "pulsegate check -c /etc/pulsegate/proxy.toml",
+        Tried::Elsewhere { file: "tests/deploy/deb.rs", by: "fn an_installation_creates_the_user_and_starts_nothing" },
+    ),
+    (
+        "systemctl enable --now pulsegate",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_systemd_takes_the_unit" },
+    ),
+    (
+        "docker build -f deploy/Dockerfile -t pulsegate .",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
+    ),
+    (
+        "docker compose up --build",
+        Tried::Elsewhere { file: "tests/deploy/compose.rs", by: "fn the_command_of_the_file_makes_a_proxy" },
+    ),
     ("deploy/release 0.2.0 --dry-run", Tried::Elsewhere { file: "tests/readme/release.rs", by: "\"--dry-run\"" }),
     ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
 ];
