@@ -7,7 +7,7 @@ import { WebSocketServer } from 'ws';
 const { HOST, PORT } = process.env;
 const [way = 'good', ...rest] = process.argv.slice(2);
 
-const report = (event, fields) => process.stdout.write(`${JSON.stringify({ event, pid: process.pid, ...fields })}\n`);
+const report = (event, fields) => process.stdout.write(`${JSON.stringify({ event, at: Date.now(), pid: process.pid, ...fields })}\n`);
 
 const server = createServer((request, response) => {
   if (request.url === '/exit') process.exit(Number(rest[0] ?? 0));
