@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -110,6 +111,50 @@ fn the_same_program_makes_the_same_bytes() {
     });
     assert_eq!(packed[0].len(), 3, "{:?}", packed[0].keys());
     assert!(packed[0] == packed[1], "{:?} differ", packed[0].keys());
+}
+
+/// Returns the command with a cargo that is this script. `$target` is the triple, `$PROGRAM` the program under test.
+fn pack_with_cargo(folder: &Folder, script: &str) -> Command {
+    let bin = folder.0.path().join("bin");
+    fs::create_dir(&bin).expect("make a directory");
+    let cargo = bin.join("cargo");
+    fs::write(&cargo, format!("#!/bin/sh\nfor target; do :; done\n{script}\n")).expect("write a file");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let mut command = pack();
+    command.arg("--out").arg(folder.out()).arg("--allow-dynamic");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a PATH"));
+    command.env("PATH", path).env("CARGO_TARGET_DIR", folder.0.path()).env("PROGRAM", tarballs().source());
+    command
+}
+
+#[test]
+fn without_a_program_it_builds_a_static_one() {
+    let folder = Folder::new();
+    let script = r#"
+        echo "$RUSTFLAGS cargo $*" > "$CARGO_TARGET_DIR/called"
+        mkdir -p "$CARGO_TARGET_DIR/$target/dist"
+        cp "$PROGRAM" "$CARGO_TARGET_DIR/$target/dist/pulsegate""#;
+    let printed = succeeds(&mut pack_with_cargo(&folder, script));
+    assert_eq!(printed.lines().count(), 3, "{printed}");
+    let called = fs::read_to_string(folder.0.path().join("called")).expect("it was called");
+    for words in ["-C target-feature=+crt-static cargo build --locked --profile dist", "-unknown-linux-gnu\n"] {
+        assert!(called.contains(words), "no {words:?} in {called}");
+    }
+    let packed = folder.out().join(tarballs().program().file_name().expect("a name"));
+    assert!(fs::read(packed).expect("it was packed") == fs::read(tarballs().program()).expect("a file"));
+}
+
+#[test]
+fn a_failed_build_packs_nothing() {
+    let folder = Folder::new();
+    let output = pack_with_cargo(&folder, "exit 101").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("deploy/npm/pack: cargo has failed (exit code 101); see above, or name a built program"),
+        "{text}"
+    );
+    assert!(!folder.out().exists(), "nothing is written");
 }
 
 #[test]

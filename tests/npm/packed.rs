@@ -69,6 +69,11 @@ pub(super) struct Tarballs {
 }
 
 impl Tarballs {
+    /// Returns the program that was packed.
+    pub(super) fn source(&self) -> PathBuf {
+        self.folder.join("pulsegate")
+    }
+
     /// Returns the tarball of the launcher.
     pub(super) fn launcher(&self) -> PathBuf {
         self.folder.join(format!("pulsegate-{VERSION}.tgz"))

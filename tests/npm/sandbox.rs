@@ -10,6 +10,7 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use super::packed::{VERSION, tarballs};
 
@@ -105,10 +106,17 @@ impl Sandbox {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end; fails after [`LIMIT`], and shows what was written until then.
     pub(super) async fn run(&self, mut command: Command) -> Finished {
         let mut process = Process::start_without_input("a package manager", &mut command);
-        process.exit_within(LIMIT).await;
+        let ended = timeout(LIMIT, process.exit_within(2 * LIMIT)).await.is_ok();
+        let written = || process.transcript() + &self.registry.transcript();
+        assert!(
+            ended,
+            "{:?} runs for longer than {LIMIT:?}; it and the registry wrote:\n{}",
+            command.as_std(),
+            written()
+        );
         process.finish().await
     }
 

@@ -45,7 +45,10 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
-    ("deploy/npm/pack", Tried::Elsewhere { file: "tests/npm/packed.rs", by: "deploy/npm/pack" }),
+    (
+        "deploy/npm/pack",
+        Tried::Elsewhere { file: "tests/npm/pack.rs", by: "fn without_a_program_it_builds_a_static_one" },
+    ),
     (
         concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev"),
         Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn the_tarball_of_both_needs_no_registry" },
