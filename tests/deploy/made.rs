@@ -9,6 +9,9 @@ use crate::PULSEGATE;
 
 const LIMIT: &str = "300";
 
+/// The folder of the packages; the process id follows.
+const PREFIX: &str = "packaged-";
+
 /// The root of the repository.
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -55,7 +58,15 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("packaged-{}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // A static is not dropped: the next run removes what the processes of earlier ones have left.
+        for left in files(folder) {
+            let pid = left.file_name().and_then(|name| name.to_str()?.strip_prefix(PREFIX));
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                fs::remove_dir_all(left).expect("remove a folder");
+            }
+        }
+        let path = folder.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir_all(&path).expect("make a folder");
         let stripped = path.join("pulsegate");
         succeed(command("strip").arg("-o").arg(&stripped).arg(PULSEGATE));
