@@ -1,5 +1,6 @@
 //! The command line: arguments in, exit code out. One file per command.
 
+mod app;
 pub mod check;
 mod completions;
 mod config;
@@ -45,8 +46,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy
-    #[command(after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration")]
-    Run(ConfigArgs),
+    #[command(
+        after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration; with a command the app's own, 128 + n after signal n, 126 or 127 if it cannot be started"
+    )]
+    Run(run::RunArgs),
     /// Validate the configuration and read the certificates, without opening a port
     #[command(
         after_help = "Exit codes: 0 all is well, 2 wrong usage, 78 wrong configuration, or with --connect an app that cannot be used"
@@ -109,7 +112,7 @@ pub fn main() -> ExitCode {
         Err(error) => usage::with_remedy(error, std::env::args()).exit(),
     };
     let result = match cli.command {
-        Command::Run(source) => run::run(&source),
+        Command::Run(args) => run::run(&args),
         Command::Check(Check { source, format, connect }) => {
             let connect: Option<check::Connect<'_>> = if connect { Some(&check::connect::try_apps) } else { None };
             check_source(&source, format, connect)
@@ -130,7 +133,7 @@ pub fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("pulsegate: {}", in_full(error.chain()));
-        ExitCode::FAILURE
+        app::exit_code(&error)
     })
 }
 
@@ -190,7 +193,7 @@ mod tests {
             let flags = ["-c", "a.toml", "--listen", "[::1]:0", "--upstream", "unix:/app.sock", "--log-level", "debug"];
             let line = ["pulsegate", command].into_iter().chain(flags);
             let source = match Cli::try_parse_from(line).expect("valid").command {
-                Command::Run(source) | Command::Check(Check { source, .. }) => source,
+                Command::Run(run::RunArgs { source, .. }) | Command::Check(Check { source, .. }) => source,
                 other => panic!("{other:?}"),
             };
             assert_eq!(source.config, Some(PathBuf::from("a.toml")));

@@ -14,6 +14,7 @@
 //! of a load at once. [`EffectiveConfig`] is the way back, from settings to keys with their origins; `json_schema` describes the
 //! keys to editors.
 
+mod app_start;
 mod cidr;
 mod codec;
 mod custom_profile;
@@ -56,6 +57,7 @@ mod tests;
 
 use std::path::Path;
 
+pub use app_start::{AppStart, platform_address};
 pub use cidr::{Cidr, CidrError};
 pub use effective::EffectiveConfig;
 pub use file_cache::FileCache;

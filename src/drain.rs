@@ -10,25 +10,21 @@
 //! without a signal, can be cancelled. `supervise` carries out the phases over time.
 
 mod close_schedule;
+mod plan;
 mod signals;
 mod supervise;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Drain, Settings};
-use crate::session::RESTART;
+pub use plan::{APP_GRACE, DRAIN_MARGIN, Plan, StopBudget};
 pub(crate) use signals::Hangups;
 pub use signals::interrupted;
 pub use supervise::{WorkOutcome, supervise};
-
-/// The time that sessions and requests get beyond `close_grace` before they are aborted, for writing a Close to a slow
-/// client and finishing a request in progress.
-pub const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
 /// The phases of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,42 +54,13 @@ impl DrainPhase {
     }
 }
 
-/// The settings of a drain.
+/// The effect of a SIGHUP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// The time for which connections are accepted after the announcement.
-    pub delay: Duration,
-    /// The time over which sessions are closed, once no more connections are accepted.
-    pub window: Duration,
-    /// The close code sent to clients (RFC 6455 §7.4).
-    pub code: u16,
-    /// The time for a peer to answer a Close: the longest `close_grace` of any route.
-    pub grace: Duration,
-}
-
-impl Plan {
-    /// Returns the plan that `settings` describe.
-    pub fn of(settings: &Settings) -> Self {
-        let Drain { delay, window, code, .. } = settings.drain;
-        Self { delay, window, code, grace: settings.close_grace() }
-    }
-
-    /// Returns the maximum duration of the drain, from its announcement.
-    pub fn bound(&self) -> Duration {
-        self.delay + self.bound_of_draining()
-    }
-
-    /// As [`bound`](Self::bound), from the end of accepting.
-    fn bound_of_draining(&self) -> Duration {
-        self.window + self.grace + DRAIN_MARGIN
-    }
-}
-
-impl Default for Plan {
-    /// Returns a plan without delay, window or grace.
-    fn default() -> Self {
-        Self { delay: Duration::ZERO, window: Duration::ZERO, code: RESTART, grace: Duration::ZERO }
-    }
+pub enum OnHangup {
+    /// It requests a reload.
+    Reload,
+    /// It requests the exit, as SIGTERM does: the terminal is gone.
+    Exit,
 }
 
 /// The sources that may move the phase.
@@ -101,6 +68,8 @@ impl Default for Plan {
 enum Trigger {
     /// SIGTERM and SIGINT as well as the program.
     Signals,
+    /// A thread of [`Shutdown::on_signals_from_now`], and the program.
+    Thread(OnHangup),
     /// The program alone.
     Program,
 }
@@ -141,10 +110,16 @@ pub struct Shutdown(Arc<State>);
 #[derive(Debug)]
 struct State {
     trigger: Trigger,
+    /// The time limit of the whole end, the app's included; `None` is unlimited.
+    budget: Option<StopBudget>,
     course: watch::Sender<DrainState>,
     draining: CancellationToken,
     aborting: CancellationToken,
     exiting: CancellationToken,
+    /// Cancelled once `drain.delay` is of no use, since the app has ended.
+    app_ended: CancellationToken,
+    /// Cancelled by a signal for which nothing of the drain is left to abort.
+    insisted: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,9 +134,17 @@ struct DrainState {
     turn: u64,
     /// The time of the last cancellation.
     cancelled_at: Option<SystemTime>,
+    /// The time of the first request of the exit.
+    exit_requested_at: Option<Instant>,
 }
 
 impl DrainState {
+    /// Requests the exit after the drain.
+    fn request_exit(&mut self) {
+        self.afterwards = AfterDrain::Exit;
+        self.exit_requested_at.get_or_insert_with(Instant::now);
+    }
+
     /// Moves forward to `phase`; an earlier phase has no effect.
     fn enter(&mut self, phase: DrainPhase) {
         if phase > self.phase {
@@ -191,15 +174,15 @@ impl DrainState {
 impl Shutdown {
     /// Creates a handle that SIGTERM and SIGINT drain; a second signal aborts.
     pub fn on_signals() -> Self {
-        Self::new(Trigger::Signals)
+        Self::new(Trigger::Signals, None)
     }
 
     /// Creates a handle that only the program drains; signals keep their present meaning.
     pub fn on_request() -> Self {
-        Self::new(Trigger::Program)
+        Self::new(Trigger::Program, None)
     }
 
-    fn new(trigger: Trigger) -> Self {
+    fn new(trigger: Trigger, budget: Option<StopBudget>) -> Self {
         let course = DrainState {
             phase: DrainPhase::Serving,
             since: SystemTime::now(),
@@ -208,18 +191,24 @@ impl Shutdown {
             plan: Plan::default(),
             turn: 0,
             cancelled_at: None,
+            exit_requested_at: None,
         };
         Self(Arc::new(State {
             trigger,
+            budget,
             course: watch::Sender::new(course),
             draining: CancellationToken::new(),
             aborting: CancellationToken::new(),
             exiting: CancellationToken::new(),
+            app_ended: CancellationToken::new(),
+            insisted: CancellationToken::new(),
         }))
     }
 
-    /// Sets the plan of the next drain; a drain that has been announced keeps its own.
+    /// Sets the plan of the next drain, shortened to the time limit of the end if there is one; a drain that has been
+    /// announced keeps its own.
     pub fn prepare(&self, plan: Plan) {
+        let plan = self.0.budget.map_or(plan, |budget| budget.fit(plan));
         self.change(|course| course.prepared = plan);
     }
 
@@ -240,19 +229,44 @@ impl Shutdown {
 
     /// Moves one step towards the exit, as a signal does. The first step requests a drain and the exit after it, also
     /// for a drain in progress that has no exit requested; the second step aborts. Returns the resulting phase.
+    ///
+    /// A step with nothing left to abort is the one that [`insisted`](Self::insisted) waits for.
     pub fn advance(&self) -> DrainPhase {
+        let mut insists = false;
         self.change(|course| match (course.phase, course.afterwards) {
             (DrainPhase::Serving, _) => {
-                course.afterwards = AfterDrain::Exit;
+                course.request_exit();
                 course.enter(DrainPhase::Announced);
             }
             (DrainPhase::Announced | DrainPhase::Draining, AfterDrain::Exit) => course.enter(DrainPhase::Aborting),
-            (DrainPhase::Announced | DrainPhase::Draining | DrainPhase::Drained, _) => {
-                course.afterwards = AfterDrain::Exit;
+            (DrainPhase::Announced | DrainPhase::Draining | DrainPhase::Drained, AfterDrain::Stay) => {
+                course.request_exit();
             }
-            (DrainPhase::Aborting, _) => {}
+            (DrainPhase::Drained, AfterDrain::Exit) | (DrainPhase::Aborting, _) => insists = true,
         });
+        if insists {
+            self.0.insisted.cancel();
+        }
         self.phase()
+    }
+
+    /// Requests the exit because the app has ended: a drain whose delay is cut, as every request would fail now.
+    pub fn app_ended(&self) {
+        self.change(|course| {
+            course.request_exit();
+            course.enter(course.phase.max(DrainPhase::Announced));
+        });
+        self.0.app_ended.cancel();
+    }
+
+    /// Completes at a signal for which nothing of the drain is left to abort.
+    pub async fn insisted(&self) {
+        self.0.insisted.cancelled().await;
+    }
+
+    /// Returns the time of the first request of the exit.
+    pub fn exit_requested_at(&self) -> Option<Instant> {
+        self.course().exit_requested_at
     }
 
     /// Requests a drain without an exit: the process then stays until a signal ends it. Repeated requests have no
@@ -358,7 +372,7 @@ impl Shutdown {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
     /// Returns whether a drain is announced, and which of draining, aborting and exiting are cancelled.
     fn cancelled(shutdown: &Shutdown) -> [bool; 4] {
@@ -477,7 +491,7 @@ mod tests {
 
     #[test]
     fn the_whole_has_a_bound() {
-        let plan = Plan { delay: 5 * SECOND, window: 15 * SECOND, code: 1012, grace: 2 * SECOND };
+        let plan = Plan { delay: 5 * SECOND, window: 15 * SECOND, grace: 2 * SECOND, ..Plan::default() };
         assert_eq!(plan.bound(), 22 * SECOND + DRAIN_MARGIN);
         assert!(plan.bound() < 30 * SECOND, "Kubernetes and systemd's unit wait no longer by default");
     }

@@ -12,6 +12,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod child;
 pub mod cli;
 pub mod config;
 pub mod connection_limits;

@@ -11,6 +11,6 @@ mod program;
 mod real;
 mod reload;
 mod start;
-mod terminal;
+pub(crate) mod terminal;
 mod top;
 mod whereabouts;

@@ -4,6 +4,7 @@
 
 mod inspect;
 mod libraries;
+mod npm;
 mod works_with;
 
 /// The path of the program under test.

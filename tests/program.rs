@@ -4,6 +4,8 @@
 //! `pages`. Tests that need a fixed port, network namespaces or a cargo feature are test binaries of their own.
 
 mod admin;
+mod child;
+mod deploy;
 mod dev;
 mod e2e;
 mod generated;

@@ -16,8 +16,10 @@ use humantime::format_duration;
 
 use self::authority::{Loopback, Published};
 use self::echo::{Echo, Port};
+use super::app::{AppArgs, AppLaunch};
+use crate::child::free_port;
 use crate::config::{self, AdminSocket, Environment, Overrides, Settings, UpstreamSettings, UpstreamTarget};
-use crate::drain::Shutdown;
+use crate::drain::{OnHangup, Shutdown};
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, HeartbeatLogging};
 use crate::tls::Identity;
@@ -34,7 +36,8 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
 heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
 
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage")]
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, 128 + n after signal n, 126 or 127 \
+if it cannot be started")]
 pub struct DevArgs {
     /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -54,6 +57,8 @@ pub struct DevArgs {
     /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
     #[arg(long, value_name = "FILE")]
     ca_out: Option<PathBuf>,
+    #[command(flatten)]
+    app: AppArgs,
 }
 
 /// Runs the proxy until a signal ends it.
@@ -62,12 +67,18 @@ pub struct DevArgs {
 ///
 /// The flags are invalid, a port cannot be opened, or the proxy fails.
 pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
-    let port = match args.to {
-        Some(_) => None,
-        None => Some(Port::open().context("cannot start the echo app")?),
+    let command = args.app.command();
+    let port = match (&args.to, &command) {
+        (None, None) => Some(Port::open().context("cannot start the echo app")?),
+        _ => None,
     };
-    let built_in = port.as_ref().map(|port| format!("http://{}", port.address()));
-    let app = args.to.clone().or(built_in).unwrap_or_default();
+    let own = match (&port, &args.to) {
+        (Some(port), _) => Some(port.address().port()),
+        (None, None) => Some(free_port(&[]).context("cannot find a free port for the app")?),
+        (None, Some(_)) => None,
+    };
+    let own = own.map(|port| format!("http://127.0.0.1:{port}"));
+    let app = args.to.clone().or(own).unwrap_or_default();
     let settings = settings(args, &app)?;
     let _logging = telemetry::init(&settings.log, HeartbeatLogging::Shown).context("cannot log")?;
 
@@ -90,8 +101,12 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let _echo = echo.transpose().context("cannot start the echo app")?;
     let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
     // The text names Ctrl-C, which removes the certificate only once signals are handled, so it is printed after that.
-    server.run_announced(Shutdown::on_signals(), || print(&guide))?;
-    Ok(ExitCode::SUCCESS)
+    let serve = |shutdown| server.run_announced(shutdown, || print(&guide));
+    let Some(command) = command else {
+        return Ok(serve(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?);
+    };
+    let (hangup, stop_within) = (OnHangup::Exit, args.app.stop_within());
+    AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within }.serve(serve)
 }
 
 /// Returns the settings of a configuration file with these flags and nothing else; the environment is not read.
@@ -192,7 +207,7 @@ struct Guide<'a> {
 
 impl Display for Guide<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let built_in = self.args.to.is_none();
+        let built_in = self.args.to.is_none() && self.args.app.command().is_none();
         let port = self.address.port();
         let (https, path) = (format!("https://localhost:{port}/"), if built_in { echo::PATH } else { "/" });
         let wss = format!("wss://localhost:{port}{path}");

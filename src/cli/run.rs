@@ -1,31 +1,55 @@
 //! `pulsegate run`: runs the proxy.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
+use super::app::{self, AppArgs, AppLaunch};
 use super::source::ConfigArgs;
 use super::text::{self, in_full};
-use crate::config::{self, Finding, Input, LogFormat, Report};
-use crate::drain::Shutdown;
+use crate::child::free_port;
+use crate::config::{self, AppStart, Finding, Input, LogFormat, Overrides, Report};
+use crate::drain::{OnHangup, Shutdown};
 use crate::reload::{self, LoadError};
 use crate::server::Server;
 use crate::telemetry::{self, HeartbeatLogging};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
 
-/// Runs the proxy until a signal ends it.
-pub(super) fn run(source: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let overrides = source.overrides.clone();
-    let input = match source.input() {
+/// The arguments of `pulsegate run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) source: ConfigArgs,
+    #[command(flatten)]
+    pub(super) app: AppArgs,
+}
+
+/// Runs the proxy until a signal ends it, or the app that it has started.
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let command = args.app.command();
+    let source = &args.source;
+    let mut overrides = source.overrides.clone();
+    let input = match command {
+        // The command stands for the address of the app, if nothing else is configured.
+        Some(_) => ConfigArgs { overrides: with_address(&overrides), ..source.clone() }.input(),
+        None => source.input(),
+    };
+    let input = match input {
         Ok(input) => input,
         Err(report) => {
             let format = config::log_format(&Input::Nothing, &overrides);
             return Ok(refused(&LoadError::Settings(report), format));
         }
     };
+    if command.is_some()
+        && let Err(error) = place_app(&input, &mut overrides)
+    {
+        return Ok(invalid(&error, config::log_format(&input, &overrides)));
+    }
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
@@ -51,19 +75,56 @@ pub(super) fn run(source: &ConfigArgs) -> anyhow::Result<ExitCode> {
     for config::UnreadVariable { variable, instead } in config::unread_variables() {
         tracing::warn!(variable, mend = format!("set {instead}"), "config.variable_not_read");
     }
+    let address = opened.settings.upstream.target.clone();
+    let app = command.map(|command| {
+        let (hangup, stop_within) = (OnHangup::Reload, args.app.stop_within());
+        AppLaunch { command, address: &address, flag: "--upstream", hangup, stop_within }
+    });
     let served = Server::with_reloads(source, opened, levels).map_err(anyhow::Error::from);
-    let served = served.and_then(|server| server.run(Shutdown::on_signals()).map_err(anyhow::Error::from));
+    let served = served.and_then(|server| match app {
+        Some(app) => app.serve(|shutdown| server.run(shutdown)),
+        None => Ok(server.run(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?),
+    });
     // All log lines are written before the error.
     drop(flush);
     match served {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(code) => Ok(code),
         Err(error) if format == LogFormat::Json => {
-            let error = in_full(error.chain());
-            eprintln!("{}", line("fatal", [("error".to_owned(), error.into())].into_iter().collect()));
-            Ok(ExitCode::FAILURE)
+            let text = in_full(error.chain());
+            eprintln!("{}", line("fatal", [("error".to_owned(), text.into())].into_iter().collect()));
+            Ok(app::exit_code(&error))
         }
         Err(error) => Err(error),
     }
+}
+
+/// Sets the addresses that nothing configures: the app's is a free port of loopback, and without TLS the proxy's is the
+/// platform's port.
+fn place_app(input: &Input, overrides: &mut Overrides) -> Result<(), String> {
+    let start = AppStart::read(input, overrides);
+    let platform = match config::platform_address() {
+        Ok(platform) => platform.filter(|_| start.takes_platform_port),
+        Err(value) if start.takes_platform_port => {
+            return Err(format!(
+                "PORT is {value:?}, which is no port for clients; set listen.address, or PORT to a number up to 65535"
+            ));
+        }
+        Err(_) => None,
+    };
+    if let Some(platform) = platform {
+        overrides.listen = Some(platform.to_string());
+    }
+    if !start.has_upstream {
+        let others: Vec<u16> = platform.iter().map(SocketAddr::port).collect();
+        let port = free_port(&others).map_err(|error| format!("cannot find a free port for the app: {error}"))?;
+        overrides.upstream = Some(format!("http://127.0.0.1:{port}"));
+    }
+    Ok(())
+}
+
+/// Returns `overrides` with some address of the app.
+fn with_address(overrides: &Overrides) -> Overrides {
+    Overrides { upstream: Some(String::new()), ..overrides.clone() }
 }
 
 /// Writes all faults of a configuration that cannot be used, as text or as one JSON object per line.
@@ -75,11 +136,19 @@ fn refused(error: &LoadError, format: LogFormat) -> ExitCode {
             }
         }
         (LoadError::Settings(report), _) => eprintln!("{report}"),
-        (error, LogFormat::Json) => {
-            let error = error.one_line();
+        (error, LogFormat::Json) => return invalid(&error.one_line(), format),
+        (error, _) => return invalid(&error.to_string(), format),
+    }
+    ExitCode::from(Report::EXIT_CODE)
+}
+
+/// Writes the fault of a configuration that cannot be used.
+fn invalid(error: &str, format: LogFormat) -> ExitCode {
+    match format {
+        LogFormat::Json => {
             eprintln!("{}", line("config.invalid", [("error".to_owned(), error.into())].into_iter().collect()));
         }
-        (error, _) => eprintln!("pulsegate: {error}"),
+        _ => eprintln!("pulsegate: {error}"),
     }
     ExitCode::from(Report::EXIT_CODE)
 }

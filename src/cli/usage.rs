@@ -39,8 +39,12 @@ pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<I
         }),
         ErrorKind::UnknownArgument => context(&error, ContextKind::InvalidArg).and_then(|flag| {
             let flag = flag.split(['=', ' ']).next().unwrap_or_default();
+            let first = arguments.nth(1);
+            if let (Some(command @ ("run" | "dev")), false) = (first.as_deref(), flag.starts_with('-')) {
+                return Some(format!("the app's command follows --, as in pulsegate {command} -- {flag}"));
+            }
             let (_, meant) = FLAGS.iter().find(|(flags, _)| flags.contains(&flag))?;
-            match arguments.nth(1).as_deref() {
+            match first.as_deref() {
                 Some("run" | "check" | "config") => Some(format!("the flag is {meant}")),
                 // `dev` has a --listen of its own, and another flag for the app.
                 Some("dev") if meant.starts_with("--listen") => Some("the flag is --listen 127.0.0.1:PORT".to_owned()),
@@ -55,6 +59,10 @@ pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<I
         }),
         _ => None,
     };
+    if error.kind() == ErrorKind::UnknownArgument {
+        // clap takes an unknown flag for a word of the app's command.
+        error.remove(ContextKind::Suggested);
+    }
     if let Some(tip) = tip {
         // clap's own suggestion, by similar spelling, would differ.
         error.remove(ContextKind::SuggestedArg);

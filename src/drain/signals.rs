@@ -1,11 +1,21 @@
 //! Signal handling: SIGTERM and SIGINT request the exit, SIGHUP requests a reload.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
+use std::sync::mpsc;
+use std::task::Poll;
+use std::thread;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Shutdown, Trigger};
+use super::{OnHangup, Shutdown, StopBudget, Trigger};
+
+/// Returns the signals that request the exit, with their names.
+fn exit_signals() -> [(&'static str, SignalKind); 2] {
+    [("SIGTERM", SignalKind::terminate()), ("SIGINT", SignalKind::interrupt())]
+}
 
 /// Completes at the next SIGINT or SIGTERM, for commands without a drain; requires a tokio runtime.
 ///
@@ -17,19 +27,52 @@ pub async fn interrupted() {
     };
 }
 
-/// The SIGTERM and SIGINT received since the handlers were installed.
+/// The signals received since the handlers were installed that request the exit.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    sources: Option<(Signal, Signal)>,
+    sources: Vec<(&'static str, Signal)>,
     shutdown: Shutdown,
 }
 
 impl Shutdown {
+    /// Creates a handle that SIGTERM, SIGINT and SIGQUIT drain from now on, on a thread that lives as long as the process:
+    /// no signal is lost before a server runs, nor after it, when an app has still to end. The whole end, the app's
+    /// included, fits into `budget`.
+    ///
+    /// # Errors
+    ///
+    /// The signal handlers or the thread cannot be set up.
+    pub fn on_signals_from_now(hangup: OnHangup, budget: Option<StopBudget>) -> io::Result<Self> {
+        let shutdown = Self::new(Trigger::Thread(hangup), budget);
+        let (installed, outcome) = mpsc::channel();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let driven = shutdown.clone();
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let drive = async {
+                let more = [("SIGQUIT", SignalKind::quit()), ("SIGHUP", SignalKind::hangup())];
+                match install(exit_signals().into_iter().chain(more)) {
+                    Ok(mut sources) => {
+                        // Unused, it still keeps a SIGHUP before the first reload is possible from killing the process.
+                        let _held = (hangup == OnHangup::Reload).then(|| sources.pop());
+                        // The creator waits for it.
+                        let _ = installed.send(Ok(()));
+                        let never = Signals { sources, shutdown: driven }.drive().await;
+                        match never {}
+                    }
+                    Err(error) => drop(installed.send(Err(error))),
+                }
+            };
+            runtime.block_on(drive);
+        })?;
+        outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread for signals has ended")))?;
+        Ok(shutdown)
+    }
+
     /// Installs the signal handlers if this handle reacts to signals; requires a tokio runtime.
     pub(crate) fn signals(&self) -> io::Result<Signals> {
         let sources = match self.0.trigger {
-            Trigger::Signals => Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)),
-            Trigger::Program => None,
+            Trigger::Signals => install(exit_signals())?,
+            Trigger::Thread(_) | Trigger::Program => Vec::new(),
         };
         Ok(Signals { sources, shutdown: self.clone() })
     }
@@ -37,11 +80,15 @@ impl Shutdown {
     /// Installs the SIGHUP handler if this handle reacts to signals; requires a tokio runtime.
     pub(crate) fn hangups(&self) -> io::Result<Hangups> {
         let source = match self.0.trigger {
-            Trigger::Signals => Some(signal(SignalKind::hangup())?),
-            Trigger::Program => None,
+            Trigger::Signals | Trigger::Thread(OnHangup::Reload) => Some(signal(SignalKind::hangup())?),
+            Trigger::Thread(OnHangup::Exit) | Trigger::Program => None,
         };
         Ok(Hangups(source))
     }
+}
+
+fn install(kinds: impl IntoIterator<Item = (&'static str, SignalKind)>) -> io::Result<Vec<(&'static str, Signal)>> {
+    kinds.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect()
 }
 
 impl Signals {
@@ -55,13 +102,15 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        let Some((terminate, interrupt)) = &mut self.sources else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
+        poll_fn(|context| {
+            for (name, source) in &mut self.sources {
+                if source.poll_recv(context).is_ready() {
+                    return Poll::Ready(*name);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 

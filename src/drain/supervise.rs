@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep_until};
 
 use super::close_schedule::CloseSchedule;
-use super::{DRAIN_MARGIN, DrainPhase, DrainState, Shutdown};
+use super::{DrainPhase, DrainState, Shutdown};
 use crate::registry::Registry;
 use crate::suspension::{Deadline, Expiry};
 
@@ -45,6 +45,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
             () = shutdown.aborting().cancelled() => return WorkOutcome::Aborted,
             result = &mut work => return WorkOutcome::Ended(result),
             () = shutdown.cancelled(turn) => {}
+            () = shutdown.0.app_ended.cancelled() => {}
             () = Expiry::after(plan.delay) => {}
         }
         if shutdown.close_ports(turn) {
@@ -68,7 +69,7 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
     }
     // Sessions scheduled within a pause of the process are sent their Close after it; from then on they have as much
     // time as any other.
-    let deadline = Deadline::since(began, plan.bound_of_draining()).with_min_after_pause(plan.grace + DRAIN_MARGIN);
+    let deadline = Deadline::since(began, plan.bound_of_draining()).with_min_after_pause(plan.grace + plan.margin);
     let mut out_of_time = Expiry::new(deadline);
     loop {
         let now = Instant::now();

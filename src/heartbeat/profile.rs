@@ -1,5 +1,6 @@
 //! Profiles of application-level heartbeats: the messages sent and expected in each.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::pattern::{Matching, Pattern, RecordFormat};
@@ -63,6 +64,19 @@ pub enum ProofOfLife {
     SendsAfterApp(Duration),
     /// Pongs, as its messages prove nothing: the client is pinged.
     Pongs,
+}
+
+impl fmt::Display for ProofOfLife {
+    /// Writes the value of the log field `proof`, whose words are public.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answers => f.write_str("Answers"),
+            Self::Sends(window) => write!(f, "Speaks({window:?})"),
+            Self::SendsWhenIdle(window) => write!(f, "SpeaksWhenQuiet({window:?})"),
+            Self::SendsAfterApp(window) => write!(f, "SpeaksWhenSpokenTo({window:?})"),
+            Self::Pongs => f.write_str("Pongs"),
+        }
+    }
 }
 
 impl ProofOfLife {
@@ -251,4 +265,23 @@ impl Builtin {
 
 fn fixed(opcode: Opcode, text: &[u8], matching: Matching) -> Pattern {
     Pattern::new(opcode, text, matching).expect("the patterns of the built-in profiles are valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_each_proof_by_its_public_word() {
+        let window = Duration::from_millis(1500);
+        let all = [
+            ProofOfLife::Answers,
+            ProofOfLife::Sends(window),
+            ProofOfLife::SendsWhenIdle(window),
+            ProofOfLife::SendsAfterApp(window),
+            ProofOfLife::Pongs,
+        ];
+        let words = ["Answers", "Speaks(1.5s)", "SpeaksWhenQuiet(1.5s)", "SpeaksWhenSpokenTo(1.5s)", "Pongs"];
+        assert_eq!(all.map(|proof| proof.to_string()), words);
+    }
 }

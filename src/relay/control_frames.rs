@@ -138,7 +138,7 @@ impl ControlFrames {
             MessageKind::Heartbeat => return self.beat(now),
             MessageKind::Start => self.engine.start(now),
             MessageKind::Negotiated(proof) => {
-                debug!(target: BEAT, conn_id = %self.id, proof = ?proof, "heartbeat.agreed");
+                debug!(target: BEAT, conn_id = %self.id, %proof, "heartbeat.agreed");
                 self.engine.agreed(proof, now);
             }
             MessageKind::Unreadable if from == Sender::Client => self.engine.unreadable_message(now),

@@ -16,6 +16,9 @@ use super::target::Rewrite;
 use crate::relay::Leg;
 use crate::telemetry::Chain;
 
+/// The target of this module's log lines, which `log.level` names.
+const TARGET: &str = "pulsegate::upstream::counted";
+
 /// The flow of bytes on one connection, shared with parties that do not own its stream.
 #[derive(Debug)]
 pub(super) struct ByteCounts {
@@ -145,7 +148,7 @@ impl CountedStream {
             }
             match written {
                 Poll::Ready(Err(error)) if is_peer_closed(&error) && !self.has_ended => {
-                    tracing::trace!(error = %Chain(&error), "upstream.write");
+                    tracing::trace!(target: TARGET, error = %Chain(&error), "upstream.write");
                     self.flow.note_broken();
                     // The bytes that have arrived are read before the task waits.
                     cx.waker().wake_by_ref();

@@ -32,6 +32,7 @@ const PAPERS: &[&str] = &[
     "deploy/README.md",
     "deploy/OPERATIONS.md",
     "deploy/API.md",
+    "deploy/npm/README.md",
     "tests/load/README.md",
 ];
 
@@ -44,7 +45,43 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
+    (
+        "deploy/npm/pack",
+        Tried::Elsewhere { file: "tests/npm/pack.rs", by: "fn without_a_program_it_builds_a_static_one" },
+    ),
+    (
+        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev"),
+        Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn the_tarball_of_both_needs_no_registry" },
+    ),
+    (
+        "npx pulsegate dev",
+        Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn sigterm_to_npx_ends_the_program_in_order" },
+    ),
+    (
+        "npx pulsegate dev --to http://127.0.0.1:3000",
+        Tried::Elsewhere { file: "tests/npm/launcher.rs", by: "fn arguments_and_environment_reach_the_program" },
+    ),
+    (
+        "npm install pulsegate",
+        Tried::Elsewhere { file: "tests/npm/managers.rs", by: "fn npm_installs_the_program_of_this_platform" },
+    ),
+    (
+        "npx pulsegate --help",
+        Tried::Elsewhere { file: "tests/npm/launcher.rs", by: "fn the_exit_code_is_that_of_the_program" },
+    ),
     ("pulsegate dev --to http://127.0.0.1:3000", Tried::Here(dev_stands_in_front_of_another_app)),
+    (
+        "pulsegate dev -- node server.js",
+        Tried::Elsewhere { file: "tests/child/start.rs", by: "fn dev_starts_the_app_too" },
+    ),
+    (
+        "pulsegate run -c proxy.toml -- node server.js",
+        Tried::Elsewhere { file: "tests/child/start.rs", by: "fn the_app_gets_a_port" },
+    ),
+    (
+        "pulsegate run -c proxy.toml --stop-within 10s -- node server.js",
+        Tried::Elsewhere { file: "tests/child/end.rs", by: "fn a_drain_fits_the_time_of_the_platform" },
+    ),
     ("mkcert -install", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
     (MKCERT, Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
     ("pulsegate check -c proxy.toml", Tried::Here(the_steps_of_the_readme_lead_to_a_proxy)),
@@ -111,6 +148,42 @@ const COMMANDS: &[(&str, Tried)] = &[
     (".ci/run", Tried::Elsewhere { file: ".github/workflows/ci.yml", by: "run: .ci/run" }),
     ("tests/scenarios", Tried::Elsewhere { file: "tests/rules/main.rs", by: "\"tests/scenarios\"" }),
     ("tests/long --only fuzz --minutes 5", Tried::Here(the_long_scripts_explain_themselves)),
+    (
+        "deploy/artifacts",
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn a_release_has_every_file_with_its_checksum" },
+    ),
+    (
+        "deploy/packages/build target/release/pulsegate --allow-dynamic",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_same_program_makes_the_same_packages" },
+    ),
+    (
+        "sudo apt install ./target/artifacts/pulsegate_*.deb",
+        Tried::Elsewhere { file: "tests/deploy/deb.rs", by: "fn an_installation_creates_the_user_and_starts_nothing" },
+    ),
+    (
+        "sudo dnf install ./target/artifacts/pulsegate-*.rpm",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_rpm_is_installed_upgraded_and_removed" },
+    ),
+    (
+        "sudo apk add --allow-untrusted ./target/artifacts/pulsegate_*.apk",
+        Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_scripts_of_the_apk_run_with_busybox" },
+    ),
+    (
+        "pulsegate check -c /etc/pulsegate/proxy.toml",
+        Tried::Elsewhere { file: "tests/deploy/deb.rs", by: "fn an_installation_creates_the_user_and_starts_nothing" },
+    ),
+    (
+        "systemctl enable --now pulsegate",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_systemd_takes_the_unit" },
+    ),
+    (
+        "docker build -f deploy/Dockerfile -t pulsegate .",
+        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
+    ),
+    (
+        "docker compose up --build",
+        Tried::Elsewhere { file: "tests/deploy/compose.rs", by: "fn the_command_of_the_file_makes_a_proxy" },
+    ),
     ("deploy/release 0.2.0 --dry-run", Tried::Elsewhere { file: "tests/readme/release.rs", by: "\"--dry-run\"" }),
     ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
 ];

@@ -88,6 +88,7 @@ fn a_release_is_made_in_a_clone() {
     for file in ["README.md", "deploy/kubernetes/deployment.yaml"] {
         assert!(read(dir, file).contains("/pulsegate:9.8.7"), "{file}");
     }
+    assert!(read(dir, "README.md").contains("/pulsegate-9.8.7-linux-x64.tgz"));
     let old = read(root(), "CHANGELOG.md");
     let (before, entries) = old.split_once("## [Unreleased]\n").expect("a heading");
     let new = read(dir, "CHANGELOG.md");

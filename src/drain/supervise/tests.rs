@@ -5,14 +5,19 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::drain::Plan;
+use crate::drain::{DRAIN_MARGIN, Plan};
 use crate::heartbeat::UpstreamLiveness;
 use crate::registry::RegistryEntry;
 use crate::relay::{Control, SessionOrder};
 
 const SECOND: Duration = Duration::from_secs(1);
-const PLAN: Plan =
-    Plan { delay: Duration::from_secs(5), window: Duration::from_secs(15), code: 1001, grace: Duration::from_secs(2) };
+const PLAN: Plan = Plan {
+    delay: Duration::from_secs(5),
+    window: Duration::from_secs(15),
+    code: 1001,
+    grace: Duration::from_secs(2),
+    margin: DRAIN_MARGIN,
+};
 const TOLD: SessionOrder = SessionOrder::Drain { code: 1001 };
 
 /// Returns a shutdown with `PLAN`, and an empty registry.
@@ -196,4 +201,49 @@ async fn work_that_ends_by_itself_is_reported() {
     shutdown.drain();
     let lost = timeout(SECOND, supervise(&shutdown, &registry, async { 7 })).await;
     assert_eq!(lost, Ok(WorkOutcome::Ended(7)), "in the delay too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_app_cuts_the_delay_short() {
+    let (shutdown, registry) = prepared();
+    let began = Instant::now();
+    let supervised = supervise(&shutdown, &registry, pending::<()>());
+    let ended = async {
+        tokio::time::sleep(SECOND).await;
+        shutdown.app_ended();
+        shutdown.draining().cancelled().await;
+        began.elapsed()
+    };
+    let took = tokio::select! {
+        took = ended => took,
+        outcome = supervised => panic!("{outcome:?}"),
+    };
+    assert_eq!(took, SECOND, "drain.delay is 5 s");
+    assert!(shutdown.exit_requested_at().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_with_nothing_left_to_abort_insists() {
+    let insists = async |shutdown: &Shutdown| timeout(SECOND, shutdown.insisted()).await.is_ok();
+    let aborted = Shutdown::on_request();
+    assert_eq!([aborted.advance(), aborted.advance()], [DrainPhase::Announced, DrainPhase::Aborting]);
+    assert!(!insists(&aborted).await, "the second one aborts");
+    aborted.advance();
+    assert!(insists(&aborted).await);
+    let drained = Shutdown::on_request();
+    drained.advance();
+    drained.finish().await;
+    assert!(!insists(&drained).await);
+    drained.advance();
+    assert!(insists(&drained).await);
+}
+
+#[tokio::test]
+async fn a_plan_is_shortened_to_the_time_limit_of_the_end() {
+    let budget = crate::drain::StopBudget::of(10 * SECOND);
+    let shutdown = Shutdown::on_signals_from_now(crate::drain::OnHangup::Exit, Some(budget)).expect("handlers");
+    shutdown.prepare(PLAN);
+    shutdown.drain();
+    assert_eq!(shutdown.course().plan, budget.fit(PLAN));
+    assert!(shutdown.course().plan.bound() < 10 * SECOND);
 }

@@ -73,6 +73,12 @@ impl Config {
         }
     }
 
+    /// Leaves out the URL of the app, for a program that starts its app itself.
+    pub fn without_url(mut self) -> Self {
+        self.upstream.clear();
+        self
+    }
+
     /// Replaces the URL of the app.
     pub fn at(mut self, url: &str) -> Self {
         self.upstream = format!("url = \"{url}\"\n");

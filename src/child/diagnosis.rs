@@ -1,0 +1,132 @@
+//! The reason for which the app is not found where it should listen, from what its processes do.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::UpstreamTarget;
+use crate::platform::process_group::{GroupSnapshot, ListeningSocket};
+
+/// The port of Node's inspector, which is not the app's.
+const INSPECTOR: u16 = 9229;
+
+/// The number of processes that have come and gone at which an app is called one that crashes in a loop.
+const CRASHES: usize = 3;
+
+/// The reason and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    pub(super) reason: String,
+    pub(super) mend: String,
+}
+
+/// The processes of the app that have ended while the app was being started.
+#[derive(Debug, Default)]
+pub(super) struct Turnover {
+    present: BTreeSet<i32>,
+    gone: usize,
+}
+
+impl Turnover {
+    /// Counts the processes that were present the last time and are not now.
+    pub(super) fn see(&mut self, processes: &BTreeSet<i32>) {
+        self.gone += self.present.difference(processes).count();
+        self.present.clone_from(processes);
+    }
+}
+
+/// Returns the reason for which nothing answers at `wanted`; `seen` is `None` where the system does not say what the app
+/// does. `flag` names another address for the app.
+pub(super) fn diagnose(
+    wanted: &UpstreamTarget,
+    seen: Option<&GroupSnapshot>,
+    turnover: &Turnover,
+    flag: &str,
+) -> Diagnosis {
+    let at = |reason: String, mend: String| Diagnosis { reason, mend };
+    let follow = "make it listen on process.env.PORT and process.env.HOST";
+    let Some(seen) = seen else {
+        let reason = format!("nothing answers at {wanted}; this system does not say where the app listens");
+        return at(reason, format!("{follow}, or name its address with {flag}"));
+    };
+    let tcp = seen.listening.iter().filter_map(|socket| match socket {
+        ListeningSocket::Tcp(address) => Some(*address),
+        ListeningSocket::Unix(_) => None,
+    });
+    let tcp: Vec<SocketAddr> = tcp.filter(|address| address.port() != INSPECTOR).collect();
+    let wanted_port = match wanted {
+        UpstreamTarget::Tcp { port, .. } => Some(*port),
+        UpstreamTarget::Unix(_) => None,
+    };
+    if let Some(address) = tcp.iter().find(|address| Some(address.port()) == wanted_port) {
+        let reason = format!("it listens on {address} only, and not on {wanted}");
+        return at(
+            reason,
+            format!("make it listen on process.env.HOST, or name its address with {flag} http://{address}"),
+        );
+    }
+    if let Some(address) = tcp.first() {
+        let all: Vec<String> = tcp.iter().map(ToString::to_string).collect();
+        let reason = format!("it listens on {} instead of {wanted}", all.join(" and "));
+        return at(reason, format!("{follow}, or name its address with {flag} http://{}", reachable(*address)));
+    }
+    let unix = seen.listening.iter().find_map(|socket| match socket {
+        ListeningSocket::Unix(path) => Some(path.display()),
+        ListeningSocket::Tcp(_) => None,
+    });
+    if let Some(path) = unix {
+        let reason = format!("it listens on the unix socket {path} instead of {wanted}");
+        return at(reason, format!("name the socket with {flag} unix:{path}"));
+    }
+    if turnover.gone >= CRASHES {
+        let reason = format!("its processes end and start again ({} have ended)", turnover.gone);
+        return at(reason, "read its output: it may crash in a loop".to_owned());
+    }
+    at(format!("it runs, but listens nowhere; it should listen on {wanted}"), format!("read its output, and {follow}"))
+}
+
+/// Returns an address by which a socket on `address` is reached from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn diagnosis(listening: &[ListeningSocket]) -> String {
+        let seen = GroupSnapshot { processes: [1].into(), listening: listening.to_vec() };
+        text(Some(&seen), &Turnover::default())
+    }
+
+    fn text(seen: Option<&GroupSnapshot>, turnover: &Turnover) -> String {
+        let wanted = UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: 4000 };
+        let Diagnosis { reason, mend } = diagnose(&wanted, seen, turnover, "--to");
+        format!("{reason}; {mend}")
+    }
+
+    fn tcp(address: &str) -> ListeningSocket {
+        ListeningSocket::Tcp(address.parse().expect("an address"))
+    }
+
+    #[test]
+    fn each_place_where_an_app_may_listen_has_its_remedy() {
+        assert_snapshot!(diagnosis(&[tcp("0.0.0.0:3000")]), @"it listens on 0.0.0.0:3000 instead of 127.0.0.1:4000; make it listen on process.env.PORT and process.env.HOST, or name its address with --to http://127.0.0.1:3000");
+        assert_snapshot!(diagnosis(&[tcp("[::1]:4000")]), @"it listens on [::1]:4000 only, and not on 127.0.0.1:4000; make it listen on process.env.HOST, or name its address with --to http://[::1]:4000");
+        assert_snapshot!(diagnosis(&[ListeningSocket::Unix("/run/app.sock".into())]), @"it listens on the unix socket /run/app.sock instead of 127.0.0.1:4000; name the socket with --to unix:/run/app.sock");
+        assert_snapshot!(diagnosis(&[tcp("127.0.0.1:9229")]), @"it runs, but listens nowhere; it should listen on 127.0.0.1:4000; read its output, and make it listen on process.env.PORT and process.env.HOST");
+        assert_snapshot!(text(None, &Turnover::default()), @"nothing answers at 127.0.0.1:4000; this system does not say where the app listens; make it listen on process.env.PORT and process.env.HOST, or name its address with --to");
+    }
+
+    #[test]
+    fn processes_that_come_and_go_are_a_crash_in_a_loop() {
+        let mut turnover = Turnover::default();
+        for child in [2, 3, 4, 5] {
+            turnover.see(&[1, child].into());
+        }
+        let seen = GroupSnapshot { processes: [1, 5].into(), listening: Vec::new() };
+        assert_snapshot!(text(Some(&seen), &turnover), @"its processes end and start again (3 have ended); read its output: it may crash in a loop");
+    }
+}

@@ -1,0 +1,102 @@
+//! The app that `run` and `dev` start: its flags, and its life around that of the proxy.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+
+use crate::child::{
+    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, report_early_exit, report_exit, until_listening,
+};
+use crate::config::UpstreamTarget;
+use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
+use crate::server::RunError;
+
+/// The flags of a command that starts the app.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct AppArgs {
+    /// Time from SIGTERM to the SIGKILL of the platform, such as 10s; the drain and the app's own end are shortened to fit
+    #[arg(long, value_name = "DURATION", value_parser = super::duration::parse, requires = "command")]
+    stop_within: Option<Duration>,
+    /// Command that starts the app, with PORT and HOST in its environment; pulsegate ends together with it
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+impl AppArgs {
+    /// Returns the command, if there is one.
+    pub(super) fn command(&self) -> Option<AppCommand> {
+        AppCommand::of(&self.command)
+    }
+
+    /// Returns the time limit of the end.
+    pub(super) fn stop_within(&self) -> Option<StopBudget> {
+        self.stop_within.map(StopBudget::of)
+    }
+}
+
+/// Returns the exit code of a command that failed: the shell's for an app that cannot be started.
+pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<SpawnError>().map_or(ExitCode::FAILURE, |error| ExitCode::from(error.exit_code()))
+}
+
+/// An app to be started.
+#[derive(Debug)]
+pub(super) struct AppLaunch<'a> {
+    /// The command that starts it.
+    pub(super) command: AppCommand,
+    /// The address at which it should listen.
+    pub(super) address: &'a UpstreamTarget,
+    /// The flag that names another address.
+    pub(super) flag: &'static str,
+    /// The effect of a SIGHUP.
+    pub(super) hangup: OnHangup,
+    /// The time limit of the end.
+    pub(super) stop_within: Option<StopBudget>,
+}
+
+impl AppLaunch<'_> {
+    /// Starts the app, calls `serve` once it listens, ends it after that, and returns its exit code.
+    ///
+    /// # Errors
+    ///
+    /// The app cannot be started, or `serve` fails; no process of the app is left in either case.
+    pub(super) fn serve(self, serve: impl FnOnce(Shutdown) -> Result<(), RunError>) -> anyhow::Result<ExitCode> {
+        let shutdown = Shutdown::on_signals_from_now(self.hangup, self.stop_within).context("cannot handle signals")?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app")?;
+        let ended = shutdown.clone();
+        let process = self.command.start(self.address, move |exit| {
+            report_exit(exit);
+            ended.app_ended();
+        })?;
+        let wait = Wait { app: &process, address: self.address, flag: self.flag };
+        let served = match runtime.block_on(until_listening(wait, shutdown.announced())) {
+            Readiness::Listening => serve(shutdown.clone()),
+            Readiness::Exited(exit) => {
+                self.report_early(exit);
+                Ok(())
+            }
+            Readiness::Cancelled => Ok(()),
+        };
+        let exit = runtime.block_on(self.stop(&process, &shutdown));
+        served?;
+        Ok(ExitCode::from(exit.code()))
+    }
+
+    /// Ends the app within its grace; a further signal cuts that short.
+    async fn stop(&self, process: &AppProcess, shutdown: &Shutdown) -> AppExit {
+        let elapsed = shutdown.exit_requested_at().map_or(Duration::ZERO, |at| at.elapsed());
+        let grace = self.stop_within.map_or(APP_GRACE, |budget| budget.left_for_app(elapsed));
+        process.stop(grace, shutdown.insisted()).await
+    }
+
+    /// Logs that the app has ended before it listened.
+    fn report_early(&self, exit: AppExit) {
+        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+        let mend = self.command.missing_file(&folder).unwrap_or_else(|| "read its output above".to_owned());
+        report_early_exit(exit, self.address, &mend);
+    }
+}

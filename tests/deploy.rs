@@ -1,0 +1,8 @@
+//! What `deploy/` makes and shows: packages, the artifacts of a release, Docker Compose.
+
+mod artifacts;
+mod bare_root;
+mod compose;
+mod deb;
+mod made;
+mod rpm_apk;
