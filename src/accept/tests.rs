@@ -13,7 +13,7 @@ use crate::config::{ConnectionLimit, EdgeLimits, ProxyProtocol, Settings};
 use crate::generation::testing::{current_of, settings};
 use crate::tls::testing::{Localhost, client, connect, localhost};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn workers(count: usize) -> NonZeroUsize {
@@ -110,7 +110,7 @@ impl Loop {
             stream.shutdown().await?;
             Ok(String::from_utf8_lossy(&line).trim().to_owned())
         };
-        timeout(PATIENCE, attempt).await.expect("in time")
+        timeout(TIMEOUT, attempt).await.expect("in time")
     }
 
     fn assert_counted(&self, line: &str) {
@@ -120,17 +120,17 @@ impl Loop {
 
     async fn ended(&self) {
         self.tracker.close();
-        timeout(PATIENCE, self.tracker.wait()).await.unwrap_or_else(|_| panic!("{} tasks left", self.tracker.len()));
+        timeout(TIMEOUT, self.tracker.wait()).await.unwrap_or_else(|_| panic!("{} tasks left", self.tracker.len()));
     }
 }
 
 #[tokio::test]
 async fn a_connection_is_handed_on_and_counted_until_it_ends() {
-    let port = Loop::start(LOOPBACK, PATIENCE);
+    let port = Loop::start(LOOPBACK, TIMEOUT);
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    let mut stream = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
+    let mut stream = timeout(TIMEOUT, connect(&config, port.address)).await.expect("in time").expect("connected");
     let mut line = [0; 10];
-    timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
+    timeout(TIMEOUT, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
     assert_eq!(&line, b"127.0.0.1\n");
     let during = port.metrics.encode();
     assert!(during.contains("pulsegate_connections_active 1\n"), "{during}");
@@ -141,7 +141,7 @@ async fn a_connection_is_handed_on_and_counted_until_it_ends() {
 
     stream.shutdown().await.expect("shutdown");
     let mut rest = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("in time").expect("the end");
+    timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.expect("in time").expect("the end");
     port.stop.cancel();
     port.ended().await;
     let after = port.metrics.encode();
@@ -150,22 +150,22 @@ async fn a_connection_is_handed_on_and_counted_until_it_ends() {
 
 #[tokio::test]
 async fn stopping_closes_the_port_and_leaves_connections_alone() {
-    let port = Loop::start(LOOPBACK, PATIENCE);
+    let port = Loop::start(LOOPBACK, TIMEOUT);
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    let mut stream = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
+    let mut stream = timeout(TIMEOUT, connect(&config, port.address)).await.expect("in time").expect("connected");
     let mut line = [0; 10];
-    timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
+    timeout(TIMEOUT, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
     port.stop.cancel();
     let refused = async {
         while TcpStream::connect(port.address).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, refused).await.expect("nobody listens any more");
+    timeout(TIMEOUT, refused).await.expect("nobody listens any more");
 
     stream.write_all(b"still here").await.expect("write");
     let mut echo = [0; 10];
-    timeout(PATIENCE, stream.read_exact(&mut echo)).await.expect("in time").expect("echo");
+    timeout(TIMEOUT, stream.read_exact(&mut echo)).await.expect("in time").expect("echo");
     assert_eq!(&echo, b"still here");
     drop(stream);
     port.ended().await;
@@ -176,8 +176,8 @@ async fn a_silent_client_holds_up_nobody_and_is_ended() {
     let port = Loop::start(LOOPBACK, Duration::from_millis(300));
     let mut silent = TcpStream::connect(port.address).await.expect("connect");
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("served beside it");
-    let end = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("ended by the deadline");
+    timeout(TIMEOUT, connect(&config, port.address)).await.expect("in time").expect("served beside it");
+    let end = timeout(TIMEOUT, silent.read(&mut [0; 1])).await.expect("ended by the deadline");
     assert!(matches!(end, Ok(0)), "{end:?}");
     let text = port.metrics.encode();
     assert!(
@@ -188,16 +188,16 @@ async fn a_silent_client_holds_up_nobody_and_is_ended() {
 
 #[tokio::test]
 async fn stopping_ends_handshakes_under_way() {
-    let port = Loop::start(LOOPBACK, PATIENCE * 6);
+    let port = Loop::start(LOOPBACK, TIMEOUT * 6);
     let mut silent = TcpStream::connect(port.address).await.expect("connect");
     // Once this connection is served, the one before it has been accepted.
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    let mut served = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
-    timeout(PATIENCE, served.read_u8()).await.expect("in time").expect("greeting");
+    let mut served = timeout(TIMEOUT, connect(&config, port.address)).await.expect("in time").expect("connected");
+    timeout(TIMEOUT, served.read_u8()).await.expect("in time").expect("greeting");
     drop(served);
     port.stop.cancel();
     port.ended().await;
-    let end = timeout(PATIENCE, silent.read(&mut [0; 1])).await.expect("in time");
+    let end = timeout(TIMEOUT, silent.read(&mut [0; 1])).await.expect("in time");
     assert!(!matches!(end, Ok(1..)), "{end:?}");
     let text = port.metrics.encode();
     assert!(
@@ -223,17 +223,16 @@ async fn connections_in_the_queue_are_taken_before_the_port_closes() {
     let error = std::net::TcpStream::connect(address).expect_err("the port is closed");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     for (mut client, arrival) in queued.into_iter().zip(arrivals) {
-        let (mut tcp, client_address, _) =
-            arrival.identified(Deadline::after(PATIENCE)).await.expect("the peer itself");
+        let (mut tcp, client_address, _) = arrival.identified(Deadline::after(TIMEOUT)).await.expect("the peer itself");
         assert_eq!(client_address, client.local_addr().expect("address"));
         io::Write::write_all(&mut client, b"x").expect("it is open");
-        assert_eq!(timeout(PATIENCE, tcp.read_u8()).await.expect("in time").expect("a byte"), b'x');
+        assert_eq!(timeout(TIMEOUT, tcp.read_u8()).await.expect("in time").expect("a byte"), b'x');
     }
 }
 
 #[tokio::test]
 async fn a_client_from_the_queue_is_served_although_the_port_has_closed() {
-    let port = Loop::start(LOOPBACK, PATIENCE);
+    let port = Loop::start(LOOPBACK, TIMEOUT);
     let name = ServerName::try_from("localhost").expect("a valid name");
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
     let tcp = std::net::TcpStream::connect(port.address).expect("in the queue");
@@ -241,9 +240,9 @@ async fn a_client_from_the_queue_is_served_although_the_port_has_closed() {
     port.stop.cancel();
     let tcp = TcpStream::from_std(tcp).expect("a socket");
     let mut stream =
-        timeout(PATIENCE, TlsConnector::from(config).connect(name, tcp)).await.expect("in time").expect("a handshake");
+        timeout(TIMEOUT, TlsConnector::from(config).connect(name, tcp)).await.expect("in time").expect("a handshake");
     let mut line = [0; 10];
-    timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
+    timeout(TIMEOUT, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
     assert_eq!(&line, b"127.0.0.1\n");
     drop(stream);
     port.ended().await;
@@ -255,12 +254,12 @@ async fn an_ipv4_client_of_an_ipv6_listener_keeps_its_address() {
     if listeners(any, workers(1)).is_err() {
         return; // this machine has no IPv6
     }
-    let port = Loop::start(any, PATIENCE);
+    let port = Loop::start(any, TIMEOUT);
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
     let address = SocketAddr::new(LOOPBACK.ip(), port.address.port());
-    let mut stream = timeout(PATIENCE, connect(&config, address)).await.expect("in time").expect("connected");
+    let mut stream = timeout(TIMEOUT, connect(&config, address)).await.expect("in time").expect("connected");
     let mut line = [0; 10];
-    timeout(PATIENCE, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
+    timeout(TIMEOUT, stream.read_exact(&mut line)).await.expect("in time").expect("greeting");
     assert_eq!(&line, b"127.0.0.1\n");
 }
 
@@ -269,7 +268,7 @@ async fn end_of(address: SocketAddr, bytes: &[u8]) -> io::Result<usize> {
     let mut tcp = TcpStream::connect(address).await.expect("the kernel accepts");
     // The reset may arrive before the bytes are written.
     let _ = tcp.write_all(bytes).await;
-    timeout(PATIENCE, tcp.read(&mut [0; 16])).await.expect("ended in time")
+    timeout(TIMEOUT, tcp.read(&mut [0; 16])).await.expect("ended in time")
 }
 
 fn assert_reset(end: io::Result<usize>) {
@@ -294,7 +293,7 @@ async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(PATIENCE, served).await.expect("there is room again");
+        timeout(TIMEOUT, served).await.expect("there is room again");
     }
 }
 
@@ -302,8 +301,8 @@ async fn one_too_many_is_cut_off_at_once_and_the_place_is_given_back() {
 async fn a_served_connection_keeps_its_place_until_it_is_closed() {
     let port = Loop::behind(LOOPBACK, EdgeLimits { connections_per_ip: Some(1), ..EdgeLimits::default() }, None);
     let config = Arc::new(client(&port.certificate, ALL_VERSIONS));
-    let mut stream = timeout(PATIENCE, connect(&config, port.address)).await.expect("in time").expect("connected");
-    timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("greeting");
+    let mut stream = timeout(TIMEOUT, connect(&config, port.address)).await.expect("in time").expect("connected");
+    timeout(TIMEOUT, stream.read_u8()).await.expect("in time").expect("greeting");
     assert_reset(end_of(port.address, b"").await);
     stream.write_all(b"x").await.expect("the one that is there is left alone");
 }
@@ -318,7 +317,7 @@ async fn handshakes_beyond_the_rate_are_cut_off_before_they_begin() {
         let mut tcp = TcpStream::connect(port.address).await.expect("the kernel accepts");
         tcp.write_all(b"GET ").await.unwrap_or_default();
         let mut first = [0; 1];
-        refused += usize::from(timeout(PATIENCE, tcp.read(&mut first)).await.expect("in time").is_err());
+        refused += usize::from(timeout(TIMEOUT, tcp.read(&mut first)).await.expect("in time").is_err());
     }
     let passed = 12 - refused;
     let allowed = 3 + 3 * usize::try_from(begun.elapsed().as_secs() + 1).expect("short");
@@ -358,7 +357,7 @@ async fn a_header_that_comes_byte_by_byte_is_read_to_its_end_and_no_further() {
         stream.read_exact(&mut line).await.expect("greeting");
         assert_eq!(&line, b"192.0.2.7\n");
     };
-    timeout(PATIENCE, attempt).await.expect("in time");
+    timeout(TIMEOUT, attempt).await.expect("in time");
 }
 
 #[tokio::test]
@@ -396,7 +395,7 @@ async fn a_check_of_the_port_is_no_refusal() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, served).await.expect("the place is free again");
+    timeout(TIMEOUT, served).await.expect("the place is free again");
     port.assert_counted("connections_refused_total{reason=\"proxy_cut\"} 0");
 }
 
@@ -413,6 +412,6 @@ async fn limits_are_those_of_the_client_that_the_header_names() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, refused).await.expect("the first holds the only place");
+    timeout(TIMEOUT, refused).await.expect("the first holds the only place");
     assert_eq!(port.reported_address(header("192.0.2.8").as_bytes()).await.expect("served"), "192.0.2.8");
 }

@@ -120,6 +120,21 @@ fn length(scenario: &Scenario) -> Duration {
     scenario.events.iter().map(|(pause, _)| *pause).sum()
 }
 
+/// Runs `scenario` up to `share` of its length, where the client dies; fails if it is not gone within its bound.
+fn gone_within_its_bound(scenario: Scenario, share: f64, death: Death) -> Result<(), TestCaseError> {
+    let dies = length(&scenario).mul_f64(share);
+    let mut world = World::new(scenario);
+    world.play(dies);
+    world.death = Some(death);
+    world.note(death);
+    while world.end.is_none() {
+        world.run(world.elapsed() + TICK);
+        let gone_by = world.gone_by();
+        prop_assert!(world.elapsed() <= gone_by, "not gone by {gone_by:?}\n{}", world.story());
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -137,16 +152,7 @@ proptest! {
         share in 0.0..=1.0,
         death in prop_oneof![Just(Death::CablePulled), Just(Death::Hung)],
     ) {
-        let dies = length(&scenario).mul_f64(share);
-        let mut world = World::new(scenario);
-        world.play(dies);
-        world.death = Some(death);
-        world.note(death);
-        while world.end.is_none() {
-            world.run(world.elapsed() + TICK);
-            let gone_by = world.gone_by();
-            prop_assert!(world.elapsed() <= gone_by, "not gone by {gone_by:?}\n{}", world.story());
-        }
+        gone_within_its_bound(scenario, share, death)?;
     }
 
     #[test]
@@ -165,15 +171,6 @@ proptest! {
         share in 0.0..=1.0,
         death in prop_oneof![Just(Death::CablePulled), Just(Death::Hung)],
     ) {
-        let dies = length(&scenario).mul_f64(share);
-        let mut world = World::new(scenario);
-        world.play(dies);
-        world.death = Some(death);
-        world.note(death);
-        while world.end.is_none() {
-            world.run(world.elapsed() + TICK);
-            let gone_by = world.gone_by();
-            prop_assert!(world.elapsed() <= gone_by, "not gone by {gone_by:?}\n{}", world.story());
-        }
+        gone_within_its_bound(scenario, share, death)?;
     }
 }
