@@ -17,7 +17,7 @@ pub struct Report {
 /// `key`, `message`, `text` and `help`; what does not apply is left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Returns the current phase.
+    /// Its place.
     #[serde(flatten)]
     pub place: Location,
     /// The dotted path of the key that it is about.

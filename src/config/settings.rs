@@ -133,7 +133,7 @@ pub enum Http2 {
 }
 
 impl Http2 {
-    /// The code of the refusal.
+    /// Returns its word in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -236,7 +236,7 @@ pub enum ClientAuth {
 /// An app behind the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
-    /// Returns the address on which the app listens.
+    /// The address on which the app listens.
     pub target: UpstreamTarget,
     /// TLS towards it; `None` is plain HTTP. Never set for a unix socket.
     pub tls: Option<UpstreamTls>,

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the registry of sessions.
 
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::task::{Wake, Waker};

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of reloads, with invented configurations and watches.
 
 use std::fs;
 use std::path::Path;

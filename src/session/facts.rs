@@ -15,7 +15,7 @@ pub struct SessionFacts {
     pub id: ConnId,
     /// The generation of the settings under which it opened.
     pub config_generation: u64,
-    /// Returns the upgrade request.
+    /// The upgrade request.
     pub request: RequestFacts,
     /// The TLS version of the client leg.
     pub tls_version: Option<&'static str>,

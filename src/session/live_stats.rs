@@ -48,7 +48,7 @@ pub struct LiveStats {
     pub rtt: Option<Duration>,
     /// The shortest measured round trip, in whole microseconds.
     pub rtt_min: Option<Duration>,
-    /// Returns the number of consecutive windows without a sign of life.
+    /// The number of consecutive windows without a sign of life.
     pub misses: u32,
     /// All such windows of the session.
     pub missed: u64,

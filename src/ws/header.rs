@@ -59,7 +59,7 @@ impl Opcode {
 pub struct FrameHeader {
     /// True on the last frame of a message.
     pub fin: bool,
-    /// Returns the opcode.
+    /// The opcode.
     pub opcode: Opcode,
     /// The masking key; present on client frames only.
     pub mask: Option<[u8; 4]>,

@@ -254,7 +254,7 @@ pub struct Rig {
 pub struct Plan {
     pub policy: Policy,
     pub limits: Limits,
-    /// Returns the bytes that each leg's pipe takes before it blocks.
+    /// The bytes that each leg's pipe takes before it blocks.
     pub pipe: usize,
     pub client_early: Vec<u8>,
     pub upstream_early: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the output of `pulsegate check`.
 
 mod heartbeats;
 

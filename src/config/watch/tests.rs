@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the file watch, with invented changes.
 
 use std::sync::Arc;
 

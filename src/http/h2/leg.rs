@@ -39,7 +39,7 @@ enum End {
     Reset,
     /// `END_STREAM` has been handed to the library.
     Ending,
-    /// A closed session that is still remembered.
+    /// It has ended.
     Over,
 }
 

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the routing, ambiguous paths among them.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the ring of events.
 
 use std::sync::atomic::AtomicU32;
 use std::task::{Context, Wake, Waker};

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the message filter, compressed messages included.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the outbound side of a leg.
 
 use std::future::poll_fn;
 

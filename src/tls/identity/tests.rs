@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the reading of certificates and keys.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the server configurations of a port.
 
 use std::fs;
 use std::io;

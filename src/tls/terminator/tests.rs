@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the TLS handshake and its failures.
 
 use std::net::SocketAddr;
 use std::time::Duration;

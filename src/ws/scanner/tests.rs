@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the frame scanner against tungstenite.
 
 use proptest::prelude::*;
 

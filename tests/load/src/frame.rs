@@ -65,7 +65,7 @@ impl Opcode {
 pub struct Header {
     /// True if the message ends with this frame.
     pub fin: bool,
-    /// Returns the opcode.
+    /// The opcode.
     pub opcode: Opcode,
     /// The masking key; present on frames from a client.
     pub mask: Option<[u8; 4]>,

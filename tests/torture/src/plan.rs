@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Returns a number of milliseconds.
+/// A number of milliseconds.
 pub type Millis = u64;
 
 /// All decisions of one seed.

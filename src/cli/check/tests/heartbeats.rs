@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the description of heartbeats by `pulsegate check`.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the walk over HTTP/1.1 framing, in pieces of every size.
 
 use super::*;
 

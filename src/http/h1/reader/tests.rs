@@ -1,4 +1,4 @@
-//! Tests of the accept loop, over real sockets.
+//! Tests of the minimum rate of a reader of responses.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ pub(super) struct Sample {
     pub(super) pss: f64,
     /// Private memory, in bytes.
     pub(super) private: f64,
-    /// Returns the number of open file descriptors.
+    /// The number of open file descriptors.
     pub(super) descriptors: f64,
     /// Threads.
     pub(super) threads: f64,
