@@ -30,6 +30,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::source::ConfigArgs;
 use self::text::in_full;
+use crate::acme;
 use crate::config::{FileCache, TlsSettings, unread_variables};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
@@ -145,7 +146,10 @@ fn check_source(
         Ok(input) => {
             let cache = &FileCache::default();
             let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
-            let certificates = |tls: &TlsSettings| ServerConfigs::faults(tls, cache);
+            let certificates = |tls: &TlsSettings| {
+                let storage = tls.acme.as_ref().and_then(acme::storage_fault);
+                ServerConfigs::faults(tls, cache).into_iter().chain(storage).collect()
+            };
             check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }
         Err(report) => check::refused(&report, format, &mut out),

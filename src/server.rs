@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, ListenerLimits};
+use crate::acme;
 use crate::admin;
 use crate::config::watch::{FileWatch, Snapshot};
-use crate::config::{AdminSocket, EffectiveConfig, Settings};
+use crate::config::{AcmeSettings, AdminSocket, EffectiveConfig, Settings};
 use crate::connection_limits::ConnectionLimiter;
 use crate::descriptors;
 use crate::drain::{self, DrainPhase, Plan, Shutdown, WorkOutcome};
@@ -106,6 +107,9 @@ impl Server {
     }
 
     fn with_apps(settings: Settings, terms: Option<ServerConfigs>, apps: AppSet) -> Result<Self, StartError> {
+        if let Some(acme) = settings.tls.terminate().and_then(|tls| tls.acme.as_ref()) {
+            prepare_storage(acme)?;
+        }
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, "listen.address", workers)?;
@@ -234,6 +238,7 @@ impl Server {
                 never = signals.drive() => match never {},
                 never = listening => match never {},
                 never = reloads => match never {},
+                never = acme::maintain(&shared.current, &shared.metrics) => match never {},
                 never = update_plan(&shared) => match never {},
                 never = liveness_monitor::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = keep_drain_metric(&shared) => match never {},
@@ -250,6 +255,20 @@ impl Server {
         log_totals(&shared, began.elapsed());
         result
     }
+}
+
+/// Makes the folder for certificates of an authority. A server that has one already starts with it all the same.
+fn prepare_storage(settings: &AcmeSettings) -> Result<(), StartError> {
+    match acme::prepare(settings) {
+        Ok(()) if acme::has_certificate(settings) => {}
+        Ok(()) => {
+            let (domains, file) = (settings.domains.join(", "), settings.certificate());
+            tracing::warn!(domains, file = %file.display(), "acme.no_certificate_yet");
+        }
+        Err(error) if acme::has_certificate(settings) => tracing::warn!(%error, "acme.storage_unusable"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Builds the context of the admin API.
