@@ -11,12 +11,14 @@
 //! - `storage`: the files, written whole or not at all, under a lock.
 //! - `http_client`: one request to the authority, bounded in time and size.
 //! - `order`: the exchange of one order, from the account to the chain.
+//! - `revocation`: the end of a certificate before its time, for `pulsegate revoke`.
 //! - this file: the loop around them, which lives as long as the server and gives up never. An authority that is down, that
 //!   refuses or that answers nonsense changes nothing about the certificate at hand.
 
 mod error;
 mod http_client;
 mod order;
+mod revocation;
 mod schedule;
 mod storage;
 
@@ -30,6 +32,8 @@ use tokio::time::sleep;
 
 use self::error::OrderError;
 use self::order::RenewalId;
+pub use self::order::RevocationReason;
+pub use self::revocation::{RevocationError, revoke};
 use self::schedule::{Failure, Held, Reason, RenewalWindow, Step};
 pub use self::storage::{StorageError, prepare, storage_fault};
 use crate::config::AcmeSettings;

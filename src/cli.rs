@@ -14,6 +14,7 @@ mod man;
 pub mod ping;
 pub mod reload;
 mod remote;
+pub mod revoke;
 mod run;
 mod source;
 mod text;
@@ -72,6 +73,8 @@ enum Command {
     Drain(drain::DrainArgs),
     /// Reload the configuration and certificates of a running proxy
     Reload(reload::ReloadArgs),
+    /// Revoke the certificate that was ordered from an authority
+    Revoke(revoke::RevokeArgs),
     /// Check that a proxy is alive, or ready
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the completions of a shell
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Kill(args) => kill::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Revoke(args) => revoke::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
         Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),

@@ -54,6 +54,9 @@ pub(super) enum OrderError {
     /// The key or the request cannot be made.
     #[error("cannot make a certificate request: {0}")]
     Key(#[from] rcgen::Error),
+    /// The account that ordered the certificate is lost.
+    #[error("there is no account of this authority (tls.acme.storage); only the account that ordered can revoke")]
+    NoAccount,
     /// The order took too long.
     #[error("the authority did not issue the certificate in time")]
     TimedOut,
@@ -97,13 +100,17 @@ impl OrderError {
             Self::Refused { .. } | Self::NoChallenge { .. } => "refused",
             Self::Challenge { .. } => "challenge_failed",
             Self::Response(_) | Self::Issued(_) | Self::Unfit(_) => "invalid_response",
-            Self::Trust(_) | Self::ExternalAccount { .. } | Self::Key(_) | Self::Internal => "internal",
+            Self::Trust(_) | Self::ExternalAccount { .. } | Self::Key(_) | Self::NoAccount | Self::Internal => {
+                "internal"
+            }
         }
     }
 
     /// Returns whether the authority counts the attempt towards its limits.
     pub(super) fn is_counted(&self) -> bool {
-        !matches!(self, Self::Storage(_) | Self::Unreachable(_) | Self::Status { .. } | Self::Trust(_))
+        let is_free = matches!(self, Self::Storage(_) | Self::Unreachable(_) | Self::Status { .. } | Self::Trust(_));
+        // The protocol library tries a refused nonce again, but not for long.
+        !is_free && !self.is_kind("badNonce")
     }
 
     /// Returns the wait that the authority asked for.
@@ -172,7 +179,7 @@ mod tests {
         assert!(refused("rateLimited").is_counted() && refused("malformed").is_counted());
         assert!(!OrderError::Unreachable(RequestError::Timeout).is_counted());
         let busy = OrderError::Status { status: http::StatusCode::SERVICE_UNAVAILABLE, retry_after: None };
-        assert!(!busy.is_counted());
+        assert!(!busy.is_counted() && !refused("badNonce").is_counted());
         assert_eq!((refused("rateLimited").label(), refused("malformed").label()), ("rate_limited", "refused"));
         assert_eq!(refused("rateLimited").retry_after(), Some(Duration::from_secs(7)));
         assert!(refused("accountDoesNotExist").is_unknown_account() && !refused("rateLimited").is_unknown_account());

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeType,
-    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy, RevocationRequest,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 
@@ -42,6 +42,15 @@ impl RenewalId {
             serial: Cow::Borrowed(&self.serial),
         }
     }
+}
+
+/// The reason of a revocation (RFC 5280 §5.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevocationReason {
+    /// The private key is known to others.
+    KeyCompromise,
+    /// Another certificate takes its place.
+    Superseded,
 }
 
 /// An account with an authority.
@@ -80,6 +89,21 @@ pub(super) async fn renewal_window(
         Err(instant_acme::Error::Unsupported(_)) => Ok(None),
         Err(error) => Err(client.failure(error)),
     }
+}
+
+/// Revokes the certificate `leaf`, in DER, as the account that ordered it.
+pub(super) async fn revoke(
+    settings: &Arc<AcmeSettings>,
+    leaf: &[u8],
+    reason: RevocationReason,
+) -> Result<(), OrderError> {
+    let client = Client::open(settings, IfMissing::Nothing).await?.ok_or(OrderError::NoAccount)?;
+    let reason = match reason {
+        RevocationReason::KeyCompromise => instant_acme::RevocationReason::KeyCompromise,
+        RevocationReason::Superseded => instant_acme::RevocationReason::Superseded,
+    };
+    let request = RevocationRequest { certificate: &leaf.into(), reason: Some(reason) };
+    client.account.revoke(&request).await.map_err(|error| client.failure(error))
 }
 
 /// What to do where there is no account yet.

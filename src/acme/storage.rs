@@ -108,6 +108,11 @@ pub(super) fn write(path: &Path, contents: &[u8]) -> Result<(), StorageError> {
     })
 }
 
+/// Removes a file that is there.
+pub(super) fn remove(path: &Path) -> Result<(), StorageError> {
+    fs::remove_file(path).map_err(StorageError::new("remove", path))
+}
+
 fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     file.write_all(contents)?;

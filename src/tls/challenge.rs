@@ -3,7 +3,6 @@
 //! The certificates for it are files that exist while an order is under way. Whichever replica of a host receives the
 //! authority's connection finds them there.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::server::ClientHello;
@@ -31,7 +30,7 @@ impl AlpnChallenges {
         let domain = self.0.domains.iter().find(|domain| domain.eq_ignore_ascii_case(name))?;
         let file = self.0.tls_challenge(domain);
         let text = std::fs::read(&file).ok()?;
-        Identity::from_pem(&text, Path::new(&file)).ok().map(|identity| identity.key)
+        Identity::for_challenge(&text, &file)
     }
 }
 

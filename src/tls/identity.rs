@@ -237,6 +237,14 @@ impl Identity {
         Self::pair(chain_of(file, text)?, key_of(file, text)?, file, file)
     }
 
+    /// Reads the certificate and key of a challenge from the text of one PEM file. They are not checked: the library
+    /// refuses to parse a certificate with an unknown critical extension, which that of a challenge must have (RFC 8737 §3).
+    pub(super) fn for_challenge(text: &[u8], file: &Path) -> Option<Arc<CertifiedKey>> {
+        let (chain, key) = (chain_of(file, text).ok()?, key_of(file, text).ok()?);
+        let signer = super::provider().key_provider.load_private_key(key).ok()?;
+        Some(Arc::new(CertifiedKey::new(chain, signer)))
+    }
+
     /// Creates an identity from a certificate chain, leaf first, and a private key (PKCS#8, PKCS#1 or SEC1), all in
     /// DER.
     ///

@@ -176,7 +176,9 @@ impl ServerConfigs {
 
 /// Returns whether the certificate for all names is one that an authority has yet to issue.
 fn is_awaited(settings: &config::TlsSettings, cache: &FileCache) -> bool {
-    let is_missing = || cache.read(&settings.certificate).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let is_missing =
+        || cache.read(&settings.certificate).is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory));
     settings.acme.is_some() && is_missing()
 }
 

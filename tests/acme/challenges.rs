@@ -203,3 +203,26 @@ async fn wait_for_port(port: u16, ports: Ports) -> Pebble {
     wait_until("the port is free", bind, |is_free| *is_free).await;
     Pebble::start_at(port, ports, Terms::default()).await
 }
+
+#[tokio::test]
+async fn a_revoked_certificate_is_replaced_by_a_running_proxy() {
+    let ports = Ports::free();
+    let pebble = Pebble::start(ports, Terms::default()).await;
+    let site = pebble.site(ports);
+    let file = site.write();
+    let revoke = async |words: &[&str]| {
+        let mut command = Command::new(PULSEGATE);
+        Process::run("pulsegate revoke", command.args(["revoke", "-c"]).arg(&file).args(words)).await
+    };
+    revoke(&[]).await.failed(1, &["there is no certificate in ", "; nothing is revoked"]);
+    let running = site.start().await;
+    running.logged("acme.issued").await;
+    wait_until_async("the certificate", async || running.presents().await, Option::is_some).await;
+    let first = running.presents().await;
+    let revoked = revoke(&["--key-compromise"]).await;
+    assert_eq!(revoked.succeeded().out, format!("revoked the certificate for {NAME}\n"));
+    wait_until_async("another", async || running.presents().await, |pin| pin.is_some() && *pin != first).await;
+    assert_eq!(running.lines("acme.ordering")[1]["reason"], "missing");
+    assert!(pebble.transcript().contains("/revoke-cert"), "{}", pebble.transcript());
+    running.end().await;
+}
