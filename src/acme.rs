@@ -35,7 +35,7 @@ use self::order::RenewalId;
 pub use self::order::RevocationReason;
 pub use self::revocation::{RevocationError, revoke};
 use self::schedule::{Failure, Held, Reason, RenewalWindow, Step};
-pub use self::storage::{StorageError, prepare, storage_fault};
+pub use self::storage::{StorageError, storage_fault};
 use crate::config::AcmeSettings;
 use crate::generation::CurrentGeneration;
 use crate::suspension::{self, Deadline};
@@ -57,31 +57,45 @@ pub(crate) async fn maintain(current: &CurrentGeneration, metrics: &Metrics) -> 
     let mut changes = current.changes();
     loop {
         let settings = settings_of(current);
-        let changed = async {
+        let replaced = async {
             // Renewed certificates are reloads too.
             while settings_of(current) == settings {
                 if changes.changed().await.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             }
         };
         match &settings {
             Some(settings) => tokio::select! {
                 never = Maintainer::new(settings, metrics).run(current.changes()) => match never {},
-                () = changed => {}
+                () = replaced => {}
             },
-            None => changed.await,
+            None => replaced.await,
         }
     }
 }
 
 fn settings_of(current: &CurrentGeneration) -> Option<AcmeSettings> {
-    current.load().settings.tls.terminate()?.acme.clone()
+    current.load().settings.tls.terminate()?.acme.as_deref().cloned()
 }
 
-/// Returns whether a certificate was issued before, so that the server can start without the authority.
-pub fn has_certificate(settings: &AcmeSettings) -> bool {
-    settings.certificate().is_file()
+/// Makes the storage folder, before the server starts. A server that has a certificate starts with it also where the folder
+/// cannot be written, and says so.
+///
+/// # Errors
+///
+/// The folder cannot be made or written, and there is no certificate in it.
+pub fn open_storage(settings: &AcmeSettings) -> Result<(), StorageError> {
+    let file = settings.certificate();
+    match storage::prepare(settings) {
+        Ok(()) if file.is_file() => {}
+        Ok(()) => {
+            tracing::warn!(domains = settings.domains.join(", "), file = %file.display(), "acme.no_certificate_yet");
+        }
+        Err(error) if file.is_file() => tracing::warn!(%error, "acme.storage_unusable"),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// The certificate in the storage folder.

@@ -151,7 +151,7 @@ fn check_source(
             let cache = &FileCache::default();
             let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
             let certificates = |tls: &TlsSettings| {
-                let storage = tls.acme.as_ref().and_then(acme::storage_fault);
+                let storage = tls.acme.as_deref().and_then(acme::storage_fault);
                 ServerConfigs::faults(tls, cache).into_iter().chain(storage).collect()
             };
             check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)

@@ -21,7 +21,7 @@ use crate::accept::{self, Accept, ListenerLimits};
 use crate::acme;
 use crate::admin;
 use crate::config::watch::{FileWatch, Snapshot};
-use crate::config::{AcmeSettings, AdminSocket, EffectiveConfig, Settings};
+use crate::config::{AdminSocket, EffectiveConfig, Settings};
 use crate::connection_limits::ConnectionLimiter;
 use crate::descriptors;
 use crate::drain::{self, DrainPhase, Plan, Shutdown, WorkOutcome};
@@ -108,7 +108,7 @@ impl Server {
 
     fn with_apps(settings: Settings, terms: Option<ServerConfigs>, apps: AppSet) -> Result<Self, StartError> {
         if let Some(acme) = settings.tls.terminate().and_then(|tls| tls.acme.as_ref()) {
-            prepare_storage(acme)?;
+            acme::open_storage(acme)?;
         }
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
@@ -255,20 +255,6 @@ impl Server {
         log_totals(&shared, began.elapsed());
         result
     }
-}
-
-/// Makes the folder for certificates of an authority. A server that has one already starts with it all the same.
-fn prepare_storage(settings: &AcmeSettings) -> Result<(), StartError> {
-    match acme::prepare(settings) {
-        Ok(()) if acme::has_certificate(settings) => {}
-        Ok(()) => {
-            let (domains, file) = (settings.domains.join(", "), settings.certificate());
-            tracing::warn!(domains, file = %file.display(), "acme.no_certificate_yet");
-        }
-        Err(error) if acme::has_certificate(settings) => tracing::warn!(%error, "acme.storage_unusable"),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
 }
 
 /// Builds the context of the admin API.

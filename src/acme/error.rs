@@ -158,8 +158,8 @@ const LONGEST_LINE: usize = 800;
 pub(super) fn text(problem: &instant_acme::Problem) -> String {
     let kind = problem.r#type.as_deref().unwrap_or("no type");
     let kind = kind.strip_prefix("urn:ietf:params:acme:error:").unwrap_or(kind);
-    let parts = problem.subproblems.iter().map(|part| format!("; {part}")).collect::<String>();
-    format!("{} ({kind}){parts}", problem.detail.as_deref().unwrap_or("no reason given"))
+    let whole = format!("{} ({kind})", problem.detail.as_deref().unwrap_or("no reason given"));
+    problem.subproblems.iter().fold(whole, |text, part| format!("{text}; {part}"))
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ impl HttpClient for AuthorityClient {
 /// Returns the request as it goes to the server of `uri` (RFC 9112 §3.2.1).
 fn origin_form<B>(request: Request<B>, uri: &Uri) -> Result<Request<B>, RequestError> {
     let misfit = || RequestError::Address(uri.clone());
-    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let host = HeaderValue::try_from(authority.rsplit('@').next().unwrap_or(authority)).map_err(|_| misfit())?;
     let (mut head, body) = request.into_parts();
     head.uri = Uri::from(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));

@@ -48,7 +48,7 @@ pub(super) struct OrderLock(#[expect(dead_code, reason = "the lock is held as lo
 /// # Errors
 ///
 /// The folder cannot be made or written.
-pub fn prepare(settings: &AcmeSettings) -> Result<(), StorageError> {
+pub(super) fn prepare(settings: &AcmeSettings) -> Result<(), StorageError> {
     let folder = settings.folder();
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(StorageError::new("create", &folder))?;
     lock_file(settings)?;

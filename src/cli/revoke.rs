@@ -40,7 +40,7 @@ pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(Report::EXIT_CODE));
         }
     };
-    let acme = settings.tls.terminate().and_then(|tls| tls.acme.as_ref());
+    let acme = settings.tls.terminate().and_then(|tls| tls.acme.as_deref());
     let acme = acme.context("no certificate is ordered (tls.acme.domains); name the configuration with -c")?;
     let reason = if *key_compromise { RevocationReason::KeyCompromise } else { RevocationReason::Superseded };
     let names = block_on(async { Ok(acme::revoke(acme, reason).await?) })?;

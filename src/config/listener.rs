@@ -79,7 +79,7 @@ pub(super) fn visit_tls(v: &mut Visitor<'_>, mode: &mut TlsMode) {
         if tls.acme.is_none() {
             visit_server_certificate(v, tls);
         }
-        acme::visit_of(v, tls.acme.as_ref());
+        acme::visit_of(v, tls.acme.as_deref());
         visit_handshake(v, tls);
     }
 }
@@ -268,7 +268,7 @@ pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&TlsSettings) -> Vec<TlsF
         without_tls(t, &tls, is_usable);
         return Some(TlsMode::Off);
     }
-    tls.acme = acme::read(t);
+    tls.acme = acme::read(t).map(Box::new);
     let has_certificate = match &tls.acme {
         Some(acme) => {
             // Files that are there may stay.

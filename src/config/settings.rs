@@ -78,7 +78,7 @@ impl Settings {
         };
         let apps = self.upstreams().into_iter().flat_map(|app| app.tls_files());
         let token = self.admin.token.as_ref().map(Token::file);
-        let acme = tls.into_iter().filter_map(|tls| tls.acme.as_ref()).flat_map(AcmeSettings::read_files);
+        let acme = tls.into_iter().filter_map(|tls| tls.acme.as_deref()).flat_map(AcmeSettings::read_files);
         let all = own.chain(named).flatten().map(PathBuf::as_path).chain(clients).chain(apps).chain(token).chain(acme);
         let all: BTreeSet<&Path> = all.collect();
         all.into_iter().map(Path::to_path_buf).collect()
@@ -191,7 +191,7 @@ impl From<TlsSettings> for TlsMode {
 pub struct TlsSettings {
     /// Certificates ordered from an authority; `None` uses the files alone. `certificate` and `private_key` are then one
     /// file, that of [`AcmeSettings::certificate`], which may be missing until the first order is done.
-    pub acme: Option<AcmeSettings>,
+    pub acme: Option<Box<AcmeSettings>>,
     /// Certificate chain for names that no other certificate is for, PEM, leaf first.
     pub certificate: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key that belongs to the leaf.

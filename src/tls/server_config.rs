@@ -113,7 +113,7 @@ impl ServerConfigs {
         };
         let of_default = default.as_ref().and_then(|own| own.certificate(Some(&settings.certificate), &[]));
         let mut certificates: Vec<_> = of_default.into_iter().collect();
-        let challenges = settings.acme.as_ref().and_then(AlpnChallenges::of);
+        let challenges = settings.acme.as_deref().and_then(AlpnChallenges::of);
         let mut names = SniResolver::new(default.map(|own| own.key), strangers).with_challenges(challenges);
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key, cache)?;

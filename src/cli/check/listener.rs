@@ -17,7 +17,7 @@ pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)>
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let sentences = [
         ("listens on", ports(listen, tls.terminate().is_some())),
-        ("orders", tls.terminate().and_then(|tls| tls.acme.as_ref()).map(orders).unwrap_or_default()),
+        ("orders", tls.terminate().and_then(|tls| tls.acme.as_deref()).map(orders).unwrap_or_default()),
         ("presents", tls.terminate().map(certificates).unwrap_or_default()),
         ("passes on to", app(upstream)),
         ("believes", believed(forwarded)),
