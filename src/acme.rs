@@ -39,6 +39,7 @@ pub use self::storage::{StorageError, storage_fault};
 use crate::config::AcmeSettings;
 use crate::generation::CurrentGeneration;
 use crate::suspension::{self, Deadline};
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::{Certificate, EXPIRY_NOTICE, Identity, Validity};
 
@@ -92,7 +93,7 @@ pub fn open_storage(settings: &AcmeSettings) -> Result<(), StorageError> {
         Ok(()) => {
             tracing::warn!(domains = settings.domains.join(", "), file = %file.display(), "acme.no_certificate_yet");
         }
-        Err(error) if file.is_file() => tracing::warn!(%error, "acme.storage_unusable"),
+        Err(error) if file.is_file() => tracing::warn!(error = %Chain(&error), "acme.storage_unusable"),
         Err(error) => return Err(error),
     }
     Ok(())

@@ -5,15 +5,17 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
+use super::Certificate;
 use super::contents::{Contents, NEW_KEY, PemKind, unusable_key};
-use super::{Certificate, sni};
 use crate::config::{FileCache, TlsFault, TlsRole};
 
 /// A certificate chain, leaf first, and the private key of the leaf; that they match has been verified.
@@ -282,7 +284,7 @@ impl Identity {
 
     /// Returns whether the leaf covers `name`, by the rules that a client applies.
     pub fn is_for(&self, name: &str) -> bool {
-        sni::is_for(&self.key, name)
+        is_for(&self.key, name)
     }
 
     /// Returns the identifier of the leaf towards its authority, in two parts: the key identifier of the authority and
@@ -326,6 +328,15 @@ fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> 
         Ok(()) => Ok(true),
         Err(rustls::Error::InconsistentKeys(_)) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Returns whether the leaf of `key` covers `name`, by the rules that a client applies.
+pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
+    let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    match (leaf, ServerName::try_from(name)) {
+        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
+        _ => false,
     }
 }
 

@@ -16,7 +16,8 @@ use thiserror::Error;
 use super::certificate::Certificate;
 use super::challenge::AlpnChallenges;
 use super::client::{self, TrustError};
-use super::sni::{SniResolver, UnknownSni, is_for};
+use super::identity::is_for;
+use super::sni::{SniResolver, UnknownSni};
 use super::{Identity, IdentityError};
 use crate::config::{self, ClientAuth, FileCache, TlsFault, TlsRole};
 

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::AlertDescription;
-use rustls::client::verify_server_name;
-use rustls::pki_types::ServerName;
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::challenge::{self, AlpnChallenges};
+use super::identity::is_for;
 
 /// The certificates of one configuration, by name.
 #[derive(Debug)]
@@ -101,15 +100,6 @@ impl ResolvesServerCert for SniResolver {
         };
         ASKED.set(Some(RequestedName { name: name.map(Arc::from), refused: key.is_none() }));
         key
-    }
-}
-
-/// Returns whether the leaf of `key` covers `name`, by the rules that a client applies.
-pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
-    let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
-    match (leaf, ServerName::try_from(name)) {
-        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
-        _ => false,
     }
 }
 
