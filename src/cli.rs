@@ -15,6 +15,7 @@ mod man;
 pub mod ping;
 pub mod reload;
 mod remote;
+pub mod revoke;
 mod run;
 mod source;
 mod text;
@@ -31,6 +32,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::source::ConfigArgs;
 use self::text::in_full;
+use crate::acme;
 use crate::config::{FileCache, TlsSettings, unread_variables};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
@@ -74,6 +76,8 @@ enum Command {
     Drain(drain::DrainArgs),
     /// Reload the configuration and certificates of a running proxy
     Reload(reload::ReloadArgs),
+    /// Revoke the certificate that was ordered from an authority
+    Revoke(revoke::RevokeArgs),
     /// Check that a proxy is alive, or ready
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the completions of a shell
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Kill(args) => kill::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Revoke(args) => revoke::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
         Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),
@@ -148,7 +153,10 @@ fn check_source(
         Ok(input) => {
             let cache = &FileCache::default();
             let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
-            let certificates = |tls: &TlsSettings| ServerConfigs::faults(tls, cache);
+            let certificates = |tls: &TlsSettings| {
+                let storage = tls.acme.as_deref().and_then(acme::storage_fault);
+                ServerConfigs::faults(tls, cache).into_iter().chain(storage).collect()
+            };
             check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }
         Err(report) => check::refused(&report, format, &mut out),

@@ -14,6 +14,7 @@
 //! of a load at once. [`EffectiveConfig`] is the way back, from settings to keys with their origins; `json_schema` describes the
 //! keys to editors.
 
+mod acme;
 mod app_start;
 mod cidr;
 mod codec;
@@ -142,8 +143,8 @@ pub fn admin(path: Option<&Path>) -> (Admin, Option<Report>) {
     };
     let (layers, _) = Layers::new(document, &Environment::of_process(), &Overrides::default());
     let reader = TreeReader::new(&layers, Vec::new());
-    let listen = reader.root().table("listen");
-    let admin = operations::admin(&reader.root().table("admin"), &listen, &listener::listen(&listen));
+    let root = reader.root();
+    let admin = operations::admin(&root.table("admin"), &root.table("listen"), &listener::listen(&root));
     let findings = reader.finish::<()>(None).err().and_then(|report| report.within("admin"));
     (admin, unread.or(findings))
 }

@@ -11,6 +11,7 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod accept;
+pub mod acme;
 pub mod admin;
 pub mod child;
 pub mod cli;

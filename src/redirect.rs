@@ -27,6 +27,8 @@ use crate::tls;
 const HTTPS: u16 = 443;
 /// The default port of http URLs.
 const HTTP: u16 = 80;
+/// The path of challenges (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 /// The redirect stage of the plain port in one worker.
 #[derive(Clone)]
@@ -94,7 +96,10 @@ impl Redirect {
         stop: CancellationToken,
     ) -> (TcpStream, &'static [u8]) {
         let service = service_fn(|request: Request<_>| {
-            let response = answer(&request, self.ports);
+            let response = match self.challenge_response(request.uri().path()) {
+                Some(response) => response,
+                None => answer(&request, self.ports),
+            };
             self.metrics.answered(request.method().as_str(), response.status().as_u16());
             if response.status().is_client_error() {
                 log_events::http_reject(client, "host", response.status().as_u16());
@@ -123,6 +128,18 @@ impl Redirect {
             Ok(()) => &[],
         };
         (parts.io.into_inner(), error_response)
+    }
+
+    /// Returns the response to a challenge of an authority (RFC 8555 §8.3); `None` for any other path, and for a challenge
+    /// that no replica of this host has: it may be the app's, which is behind https.
+    fn challenge_response(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+        let token = path.strip_prefix(CHALLENGES)?;
+        let generation = self.current.load();
+        let acme = generation.settings.tls.terminate()?.acme.as_ref()?;
+        let contents = std::fs::read(acme.http_challenge(token)?).ok()?;
+        let mut response = Response::new(Full::from(contents));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        Some(response)
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{self, Accept, ListenerLimits};
+use crate::acme;
 use crate::admin;
 use crate::config::watch::{FileWatch, Snapshot};
 use crate::config::{AdminSocket, EffectiveConfig, Settings};
@@ -106,6 +107,9 @@ impl Server {
     }
 
     fn with_apps(settings: Settings, terms: Option<ServerConfigs>, apps: AppSet) -> Result<Self, StartError> {
+        if let Some(acme) = settings.tls.terminate().and_then(|tls| tls.acme.as_ref()) {
+            acme::open_storage(acme)?;
+        }
         let terminator = terms.map(Terminator::new).transpose()?.map(Arc::new);
         let workers = settings.listen.workers;
         let (address, tls) = open(settings.listen.address, "listen.address", workers)?;
@@ -234,6 +238,7 @@ impl Server {
                 never = signals.drive() => match never {},
                 never = listening => match never {},
                 never = reloads => match never {},
+                never = acme::maintain(&shared.current, &shared.metrics) => match never {},
                 never = update_plan(&shared) => match never {},
                 never = liveness_monitor::watch_all(&shared.current, &shared.registry, &shared.metrics) => match never {},
                 never = keep_drain_metric(&shared) => match never {},

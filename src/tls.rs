@@ -5,6 +5,7 @@
 //! [`Leg`](crate::relay::Leg), and [`Terminator`] makes one of a new TCP connection.
 
 mod certificate;
+mod challenge;
 pub mod client;
 mod contents;
 mod fingerprint;

@@ -3,6 +3,7 @@
 //! A family of tests is a module with a folder: `cargo test --test program wire::` runs one. Pages and libraries are in
 //! `pages`. Tests that need a fixed port, network namespaces or a cargo feature are test binaries of their own.
 
+mod acme;
 mod admin;
 mod child;
 mod deploy;

@@ -17,7 +17,7 @@ Paths are absolute, and the output is itself a valid configuration. The token of
 Certificates are not read: `pulsegate check` validates them.
 
 Exit codes: 0 printed, 2 wrong usage, 78 wrong configuration")]
-    Show(Show),
+    Show(Box<Show>),
     /// Print the JSON Schema of the configuration file, for editors
     #[command(after_help = "\
 Draft 2020-12. Save it beside the configuration, and name it in the first line of the configuration: \

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acme;
 use super::cidr::Cidr;
 use super::codec::{self, AutoOr, BOOLEAN, Bounded, Codec, DURATION, OffOr, OneOf, SIZE, Scalar, Whole};
 use super::forwarded::Forwarded;
@@ -75,7 +76,10 @@ pub(super) fn visit_listen(v: &mut Visitor<'_>, listen: &mut Listen) {
 pub(super) fn visit_tls(v: &mut Visitor<'_>, mode: &mut TlsMode) {
     visit_tls_mode(v, &mut mode.terminate().is_some());
     if let TlsMode::Terminate(tls) = mode {
-        visit_server_certificate(v, tls);
+        if tls.acme.is_none() {
+            visit_server_certificate(v, tls);
+        }
+        acme::visit_of(v, tls.acme.as_deref());
         visit_handshake(v, tls);
     }
 }
@@ -234,9 +238,11 @@ fn visit_client_auth(v: &mut Visitor<'_>, client_auth: &mut ClientAuth) {
     v.describe("ca", CA);
 }
 
-/// Reads `[listen]`.
-pub(super) fn listen(t: &Table<'_>) -> Listen {
-    let mut listen = Listen::default();
+/// Reads `[listen]`. With domains in `[tls.acme]` and no address, the ports are those to which an authority connects.
+pub(super) fn listen(root: &Table<'_>) -> Listen {
+    let t = &root.table("listen");
+    let is_public = !t.sets("address") && acme::is_set(root);
+    let mut listen = if is_public { Listen::public() } else { Listen::default() };
     visit_listen(&mut Visitor::Read(t.clone()), &mut listen);
     if let Some(redirect) = listen.redirect
         && collide(redirect, listen.address)
@@ -257,11 +263,21 @@ pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&TlsSettings) -> Vec<TlsF
     if !terminates {
         // Certificate and key may stay in a file that serves both modes.
         drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+        drop(acme::read(t));
         let is_usable = visit_handshake(&mut v, &mut tls);
         without_tls(t, &tls, is_usable);
         return Some(TlsMode::Off);
     }
-    let has_certificate = visit_server_certificate(&mut v, &mut tls);
+    tls.acme = acme::read(t).map(Box::new);
+    let has_certificate = match &tls.acme {
+        Some(acme) => {
+            // Files that are there may stay.
+            drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+            (tls.certificate, tls.private_key) = (acme.certificate(), acme.certificate());
+            true
+        }
+        None => visit_server_certificate(&mut v, &mut tls),
+    };
     let is_usable = visit_handshake(&mut v, &mut tls) && has_certificate;
     if !is_usable {
         return None;

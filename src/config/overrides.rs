@@ -28,6 +28,13 @@ pub struct Overrides {
     /// PEM file of the private key (`tls.private_key`)
     #[arg(long, value_name = "FILE")]
     pub private_key: Option<String>,
+    /// Name of a public site: its certificate is ordered from an authority, Let's Encrypt by default, whose terms you accept
+    /// with it; may be repeated (`tls.acme.domains`)
+    #[arg(long, value_name = "NAME")]
+    pub domain: Vec<String>,
+    /// E-mail address that the authority gets with --domain; may be repeated (`tls.acme.contact`)
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: Vec<String>,
     /// Least severe log level that is written (`log.level`)
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -103,25 +110,33 @@ impl<N: AsRef<OsStr>, V: Into<OsString>> FromIterator<(N, V)> for Environment {
 }
 
 /// The flags, and the keys that they set.
-const FLAGS: [(&str, [&str; 2]); 6] = [
-    ("--listen", ["listen", "address"]),
-    ("--upstream", ["upstream", "url"]),
-    ("--certificate", ["tls", "certificate"]),
-    ("--private-key", ["tls", "private_key"]),
-    ("--log-level", ["log", "level"]),
-    ("--log-format", ["log", "format"]),
+const FLAGS: [(&str, &[&str]); 8] = [
+    ("--listen", &["listen", "address"]),
+    ("--upstream", &["upstream", "url"]),
+    ("--certificate", &["tls", "certificate"]),
+    ("--private-key", &["tls", "private_key"]),
+    ("--domain", &["tls", "acme", "domains"]),
+    ("--email", &["tls", "acme", "contact"]),
+    ("--log-level", &["log", "level"]),
+    ("--log-format", &["log", "format"]),
 ];
 
 impl Overrides {
     pub(super) fn assignments(&self) -> Vec<Assignment> {
-        let Self { listen, upstream, certificate, private_key, log_level, log_format } = self;
-        let texts = [listen, upstream, certificate, private_key, log_level, log_format];
+        let Self { listen, upstream, certificate, private_key, domain, email, log_level, log_format } = self.clone();
+        let texts = [listen, upstream, certificate, private_key, list(&domain), list(&email), log_level, log_format];
         let given = FLAGS.into_iter().zip(texts).filter_map(|((flag, path), text)| {
-            let text = text.clone()?;
-            Some(Assignment { place: Location::Flag { flag }, path: path.into_iter().collect(), text })
+            let path = path.iter().copied().collect();
+            Some(Assignment { place: Location::Flag { flag }, path, text: text? })
         });
         given.collect()
     }
+}
+
+/// Returns the values of a repeated flag in the form of the file; `None` where there is none.
+fn list(values: &[String]) -> Option<String> {
+    let values: toml_edit::Array = values.iter().map(String::as_str).collect();
+    (!values.is_empty()).then(|| values.to_string())
 }
 
 /// Returns whether a flag or a variable sets any key.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use super::acme;
 use super::codec::{self, AutoOr, BOOLEAN, Codec, DURATION, OneOf, SHARE, Scalar};
 use super::descriptions::Descriptions;
 use super::forwarded::Forwarded;
@@ -205,7 +206,7 @@ pub(super) fn read(
     app: impl Fn(&UpstreamSettings) -> Vec<TlsFault>,
 ) -> Option<Sections> {
     let listen_table = root.table("listen");
-    let listen = listener::listen(&listen_table);
+    let listen = listener::listen(root);
     let tls = listener::tls(&root.table("tls"), certificates);
     let (mut apps, is_known) = AppReader::read(&root.table("upstream"), &app);
     let table = root.table("heartbeat");
@@ -223,6 +224,9 @@ pub(super) fn read(
     if tls == Some(TlsMode::Off) {
         listener::check_without_tls(root, &listen, &forwarded, &limits);
         operations::check_without_tls(&root.table("admin"), &admin);
+    }
+    if let Some(tls) = &tls {
+        acme::check(root, &listen, tls);
     }
     let log = operations::log(&root.table("log"));
     let otel = operations::otel(&root.table("otel"));

@@ -1,6 +1,7 @@
 //! Validated settings: what the rest of the program is handed. Parsing and validation happen once, in
 //! [`super::load_with`]; a value of these types needs no further check.
 
+mod acme;
 mod operations;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+pub use acme::*;
 pub use operations::*;
 
 use super::cidr::Cidr;
@@ -76,7 +78,8 @@ impl Settings {
         };
         let apps = self.upstreams().into_iter().flat_map(|app| app.tls_files());
         let token = self.admin.token.as_ref().map(Token::file);
-        let all = own.chain(named).flatten().map(PathBuf::as_path).chain(clients).chain(apps).chain(token);
+        let acme = tls.into_iter().filter_map(|tls| tls.acme.as_deref()).flat_map(AcmeSettings::read_files);
+        let all = own.chain(named).flatten().map(PathBuf::as_path).chain(clients).chain(apps).chain(token).chain(acme);
         let all: BTreeSet<&Path> = all.collect();
         all.into_iter().map(Path::to_path_buf).collect()
     }
@@ -100,6 +103,13 @@ pub struct Listen {
     pub redirect: Option<SocketAddr>,
     /// The use of HTTP/2.
     pub http2: Http2,
+}
+
+impl Listen {
+    /// Returns the ports to which an authority and browsers connect.
+    pub fn public() -> Self {
+        Self { address: ([0, 0, 0, 0], 443).into(), redirect: Some(([0, 0, 0, 0], 80).into()), ..Self::default() }
+    }
 }
 
 impl Default for Listen {
@@ -179,6 +189,9 @@ impl From<TlsSettings> for TlsMode {
 /// The server's side of the TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// Certificates ordered from an authority; `None` uses the files alone. `certificate` and `private_key` are then one
+    /// file, that of [`AcmeSettings::certificate`], which may be missing until the first order is done.
+    pub acme: Option<Box<AcmeSettings>>,
     /// Certificate chain for names that no other certificate is for, PEM, leaf first.
     pub certificate: PathBuf,
     /// PKCS#8, PKCS#1 or SEC1 key that belongs to the leaf.
@@ -200,6 +213,7 @@ impl TlsSettings {
     /// Returns one certificate for all names, and defaults for the rest.
     pub fn of(certificate: impl Into<PathBuf>, private_key: impl Into<PathBuf>) -> Self {
         Self {
+            acme: None,
             certificate: certificate.into(),
             private_key: private_key.into(),
             sni: Vec::new(),

@@ -3,6 +3,7 @@
 //! The configuration as a whole: what is refused and how it is said, which layer wins, and that the documented file
 //! and the code agree.
 
+mod acme;
 mod documented;
 mod effective;
 mod errors;

@@ -16,6 +16,8 @@ pub enum TlsRole {
     PrivateKey,
     /// Certificates of trusted authorities.
     Authorities,
+    /// The folder of certificates that are ordered.
+    Storage,
 }
 
 impl TlsRole {
@@ -25,6 +27,7 @@ impl TlsRole {
             Self::Certificate => "certificate",
             Self::PrivateKey => "private_key",
             Self::Authorities => "ca",
+            Self::Storage => "storage",
         }
     }
 }
@@ -62,7 +65,24 @@ pub(super) fn report<'a>([t, clients]: [&Table<'a>; 2], sni: &[Table<'a>], tls: 
     if let ClientAuth::Optional(ca) | ClientAuth::Required(ca) = &tls.client_auth {
         places.push((clients, TlsRole::Authorities, ca));
     }
+    let acme = t.table("acme");
     for fault in faults {
+        if let Some(settings) = &tls.acme {
+            if fault.role == TlsRole::Storage {
+                acme.refuse(&["storage", "domains"], fault.problem());
+                continue;
+            }
+            if fault.file == tls.certificate {
+                let help = "remove the file: a certificate is ordered in its place";
+                let problem = Problem::new(format!("cannot be used: {}", fault.what)).with_help(help);
+                acme.refuse(&["storage", "domains"], problem);
+                continue;
+            }
+            if settings.ca.as_ref() == Some(&fault.file) && fault.role == TlsRole::Authorities {
+                acme.refuse(&["ca"], fault.problem());
+                continue;
+            }
+        }
         let place = places.iter().find(|(_, role, file)| (*role, *file) == (fault.role, fault.file.as_path()));
         let table = place.map_or(t, |(table, ..)| table);
         table.refuse(&[fault.role.key()], fault.problem());

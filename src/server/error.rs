@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use thiserror::Error;
 
 use crate::accept;
+use crate::acme;
 use crate::admin;
 use crate::tls::TerminatorError;
 use crate::upstream::AppError;
@@ -29,6 +30,9 @@ pub enum StartError {
     /// The TLS settings could not be used.
     #[error(transparent)]
     Tls(#[from] TerminatorError),
+    /// The folder for certificates of an authority could not be used, and there is no certificate in it.
+    #[error(transparent)]
+    Acme(#[from] acme::StorageError),
     /// The settings of an app could not be used.
     #[error(transparent)]
     Upstream(#[from] AppError),

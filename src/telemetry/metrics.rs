@@ -104,6 +104,8 @@ struct Families {
     connections_refused: CounterSet,
     tls_handshakes: Family<Handshake, Counter>,
     tls_handshake_duration: Histogram,
+    acme_orders: CounterSet,
+    acme_next_order: Gauge,
     upgrade_rejections: CounterSet,
     http2_goaways: CounterSet,
     backpressure_pauses: CounterSet,
@@ -272,6 +274,16 @@ impl Metrics {
         self.certificates.clear();
     }
 
+    /// Counts an attempt to get a certificate from an authority.
+    pub fn acme_order(&self, result: &'static str) {
+        self.families.acme_orders.inc(result);
+    }
+
+    /// Records when the next such attempt is due.
+    pub fn acme_next(&self, at: SystemTime) {
+        self.families.acme_next_order.set(unix_seconds(at));
+    }
+
     /// Records whether the proxy is draining.
     pub fn draining(&self, draining: bool) {
         self.families.draining.set(draining.into());
@@ -327,6 +339,8 @@ impl Families {
             connections_refused: CounterSet::of(&catalogue::CONNECTIONS_REFUSED),
             tls_handshakes: Family::default(),
             tls_handshake_duration: Histogram::new(SHORT),
+            acme_orders: CounterSet::of(&catalogue::ACME_ORDERS),
+            acme_next_order: Gauge::default(),
             upgrade_rejections: CounterSet::of(&catalogue::UPGRADE_REJECTIONS),
             http2_goaways: CounterSet::of(&catalogue::HTTP2_GOAWAYS),
             backpressure_pauses: CounterSet::of(&catalogue::BACKPRESSURE_PAUSES),
@@ -352,6 +366,8 @@ impl Families {
         self.connections_refused.register(all);
         register(all, &catalogue::TLS_HANDSHAKES, &self.tls_handshakes);
         register(all, &catalogue::TLS_HANDSHAKE_DURATION, &self.tls_handshake_duration);
+        self.acme_orders.register(all);
+        register(all, &catalogue::ACME_NEXT_ORDER, &self.acme_next_order);
         self.http2_goaways.register(all);
         self.upgrade_rejections.register(all);
         self.routes.register(all);

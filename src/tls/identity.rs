@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::client::verify_server_name;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::AuthorityKeyIdentifier;
 
 use super::Certificate;
 use super::contents::{Contents, NEW_KEY, PemKind, unusable_key};
@@ -226,6 +230,23 @@ impl Identity {
         }
     }
 
+    /// Reads chain and key from the text of one PEM file, and checks that they are a pair.
+    ///
+    /// # Errors
+    ///
+    /// A fault of the chain or the key; it names `file`.
+    pub fn from_pem(text: &[u8], file: &Path) -> Result<Self, IdentityError> {
+        Self::pair(chain_of(file, text)?, key_of(file, text)?, file, file)
+    }
+
+    /// Reads the certificate and key of a challenge from the text of one PEM file. They are not checked: the library
+    /// refuses to parse a certificate with an unknown critical extension, which that of a challenge must have (RFC 8737 §3).
+    pub(super) fn for_challenge(text: &[u8], file: &Path) -> Option<Arc<CertifiedKey>> {
+        let (chain, key) = (chain_of(file, text).ok()?, key_of(file, text).ok()?);
+        let signer = super::provider().key_provider.load_private_key(key).ok()?;
+        Some(Arc::new(CertifiedKey::new(chain, signer)))
+    }
+
     /// Creates an identity from a certificate chain, leaf first, and a private key (PKCS#8, PKCS#1 or SEC1), all in
     /// DER.
     ///
@@ -249,6 +270,31 @@ impl Identity {
     /// cannot be parsed.
     pub(super) fn certificate(&self, file: Option<&Path>, for_names: &[Box<str>]) -> Option<Certificate> {
         Certificate::of(self.key.end_entity_cert().ok()?, file.map(Path::to_path_buf), for_names)
+    }
+
+    /// Returns the fields of its leaf; `None` if the leaf cannot be parsed.
+    pub fn leaf(&self) -> Option<Certificate> {
+        self.certificate(None, &[])
+    }
+
+    /// Returns the leaf in DER.
+    pub fn leaf_der(&self) -> &[u8] {
+        self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
+
+    /// Returns whether the leaf covers `name`, by the rules that a client applies.
+    pub fn is_for(&self, name: &str) -> bool {
+        is_for(&self.key, name)
+    }
+
+    /// Returns the identifier of the leaf towards its authority, in two parts: the key identifier of the authority and
+    /// the serial number (RFC 9773 §4.1). `None` if the leaf does not name the authority's key.
+    pub fn renewal_id(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let leaf = x509_cert::Certificate::from_der(self.leaf_der()).ok()?;
+        let leaf = leaf.tbs_certificate();
+        let (_, authority) = leaf.get_extension::<AuthorityKeyIdentifier>().ok().flatten()?;
+        let key = authority.key_identifier?.as_bytes().to_vec();
+        Some((key, leaf.serial_number().as_bytes().to_vec()))
     }
 
     fn pair(
@@ -285,25 +331,40 @@ fn matches(certificate: &CertificateDer<'static>, key: &Arc<dyn SigningKey>) -> 
     }
 }
 
+/// Returns whether the leaf of `key` covers `name`, by the rules that a client applies.
+pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
+    let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
+    match (leaf, ServerName::try_from(name)) {
+        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
+        _ => false,
+    }
+}
+
 fn read_chain(file: &Path, cache: &FileCache) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let text = read(file, TlsRole::Certificate, cache)?;
-    let chain = sections::<CertificateDer<'static>>(file, TlsRole::Certificate, &text)?;
+    chain_of(file, &read(file, TlsRole::Certificate, cache)?)
+}
+
+fn chain_of(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let chain = sections::<CertificateDer<'static>>(file, TlsRole::Certificate, text)?;
     if chain.is_empty() {
-        return Err(IdentityError::NoCertificate { file: file.into(), contents: Contents::of(&text) });
+        return Err(IdentityError::NoCertificate { file: file.into(), contents: Contents::of(text) });
     }
     Ok(chain)
 }
 
 fn read_key(file: &Path, cache: &FileCache) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    let text = read(file, TlsRole::PrivateKey, cache)?;
-    if is_encrypted(&text) {
+    key_of(file, &read(file, TlsRole::PrivateKey, cache)?)
+}
+
+fn key_of(file: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    if is_encrypted(text) {
         return Err(IdentityError::EncryptedKey { file: file.into() });
     }
-    let mut keys = sections::<PrivateKeyDer<'static>>(file, TlsRole::PrivateKey, &text)?;
+    let mut keys = sections::<PrivateKeyDer<'static>>(file, TlsRole::PrivateKey, text)?;
     match (keys.pop(), keys.len()) {
         (Some(key), 0) => Ok(key),
         (Some(_), others) => Err(IdentityError::SeveralKeys { file: file.into(), count: others + 1 }),
-        (None, _) => Err(IdentityError::NoKey { file: file.into(), contents: Contents::of(&text) }),
+        (None, _) => Err(IdentityError::NoKey { file: file.into(), contents: Contents::of(text) }),
     }
 }
 

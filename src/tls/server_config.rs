@@ -2,6 +2,7 @@
 //! accepted.
 
 use std::error::Error as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use rustls::{RootCertStore, SupportedProtocolVersion};
 use thiserror::Error;
 
 use super::certificate::Certificate;
+use super::challenge::AlpnChallenges;
 use super::client::{self, TrustError};
-use super::sni::{SniResolver, UnknownSni, is_for};
+use super::identity::is_for;
+use super::sni::{SniResolver, UnknownSni};
 use super::{Identity, IdentityError};
 use crate::config::{self, ClientAuth, FileCache, TlsFault, TlsRole};
 
@@ -104,9 +107,15 @@ impl ServerConfigs {
     /// Reads all files that `settings` names, through `cache`, and checks that they fit together.
     pub fn from_pem_files(settings: &config::TlsSettings, cache: &FileCache) -> Result<Self, ServerConfigError> {
         let strangers = if settings.strict_sni { UnknownSni::Refused } else { UnknownSni::Served };
-        let default = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?;
-        let mut certificates: Vec<_> = default.certificate(Some(&settings.certificate), &[]).into_iter().collect();
-        let mut names = SniResolver::new(default.key, strangers);
+        let default = if is_awaited(settings, cache) {
+            None
+        } else {
+            Some(Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?)
+        };
+        let of_default = default.as_ref().and_then(|own| own.certificate(Some(&settings.certificate), &[]));
+        let mut certificates: Vec<_> = of_default.into_iter().collect();
+        let challenges = settings.acme.as_deref().and_then(AlpnChallenges::of);
+        let mut names = SniResolver::new(default.map(|own| own.key), strangers).with_challenges(challenges);
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key, cache)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
@@ -127,7 +136,9 @@ impl ServerConfigs {
     /// Returns the faults of all files that `settings` names; empty if [`from_pem_files`](Self::from_pem_files)
     /// succeeds.
     pub fn faults(settings: &config::TlsSettings, cache: &FileCache) -> Vec<TlsFault> {
-        let default = Identity::faults(&settings.certificate, &settings.private_key, cache).err();
+        let default = (!is_awaited(settings, cache))
+            .then(|| Identity::faults(&settings.certificate, &settings.private_key, cache).err())
+            .flatten();
         let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
         for named in &settings.sni {
             match Identity::faults(&named.certificate, &named.private_key, cache) {
@@ -136,6 +147,9 @@ impl ServerConfigs {
             }
         }
         if let ClientAuth::Optional(ca) | ClientAuth::Required(ca) = &settings.client_auth {
+            faults.extend(client::roots_of(ca, cache).err().as_ref().map(TlsFault::from));
+        }
+        if let Some(ca) = settings.acme.as_ref().and_then(|acme| acme.ca.as_ref()) {
             faults.extend(client::roots_of(ca, cache).err().as_ref().map(TlsFault::from));
         }
         faults
@@ -159,6 +173,14 @@ impl ServerConfigs {
         };
         Ok(Parts { names, versions, clients, verifier, certificates, http2 })
     }
+}
+
+/// Returns whether the certificate for all names is one that an authority has yet to issue.
+fn is_awaited(settings: &config::TlsSettings, cache: &FileCache) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let is_missing =
+        || cache.read(&settings.certificate).is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory));
+    settings.acme.is_some() && is_missing()
 }
 
 /// Checks that `identity` covers all names for which it is configured.

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::AlertDescription;
-use rustls::client::verify_server_name;
-use rustls::pki_types::ServerName;
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use super::challenge::{self, AlpnChallenges};
+use super::identity::is_for;
 
 /// The certificates of one configuration, by name.
 #[derive(Debug)]
@@ -16,8 +17,10 @@ pub(super) struct SniResolver {
     exact: HashMap<Box<str>, Arc<CertifiedKey>>,
     /// By the part after the `*`, with its leading dot; a wildcard stands for exactly one label (RFC 6125 §6.4.3).
     wildcards: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    /// `None` until the first certificate of an authority is there.
+    default: Option<Arc<CertifiedKey>>,
     strangers: UnknownSni,
+    challenges: Option<AlpnChallenges>,
 }
 
 /// The treatment of clients that send no server name, or one without a certificate in `[[tls.sni]]`.
@@ -50,8 +53,19 @@ pub(super) fn take_requested_name() -> Option<RequestedName> {
 }
 
 impl SniResolver {
-    pub(super) fn new(default: Arc<CertifiedKey>, strangers: UnknownSni) -> Self {
-        Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers }
+    pub(super) fn new(default: impl Into<Option<Arc<CertifiedKey>>>, strangers: UnknownSni) -> Self {
+        let default = default.into();
+        Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers, challenges: None }
+    }
+
+    /// Answers tls-alpn-01 challenges too.
+    pub(super) fn with_challenges(self, challenges: Option<AlpnChallenges>) -> Self {
+        Self { challenges, ..self }
+    }
+
+    /// Returns whether tls-alpn-01 challenges are answered.
+    pub(super) fn answers_challenges(&self) -> bool {
+        self.challenges.is_some()
     }
 
     /// Presents `key` to clients that ask for `name`, which is in lower case.
@@ -70,8 +84,8 @@ impl SniResolver {
             self.exact.get(name).or_else(wildcard)
         });
         named.or_else(|| match self.strangers {
-            UnknownSni::Served => Some(&self.default),
-            UnknownSni::Refused => bare.filter(|name| is_for(&self.default, name)).map(|_| &self.default),
+            UnknownSni::Served => self.default.as_ref(),
+            UnknownSni::Refused => self.default.as_ref().filter(|key| bare.is_some_and(|name| is_for(key, name))),
         })
     }
 }
@@ -79,18 +93,13 @@ impl SniResolver {
 impl ResolvesServerCert for SniResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name();
-        let key = self.find(name).map(Arc::clone);
+        let challenges = self.challenges.as_ref().filter(|_| challenge::is_asked(&hello));
+        let key = match challenges {
+            Some(challenges) => name.and_then(|name| challenges.find(name)),
+            None => self.find(name).map(Arc::clone),
+        };
         ASKED.set(Some(RequestedName { name: name.map(Arc::from), refused: key.is_none() }));
         key
-    }
-}
-
-/// Returns whether the leaf of `key` covers `name`, by the rules that a client applies.
-pub(super) fn is_for(key: &CertifiedKey, name: &str) -> bool {
-    let leaf = key.end_entity_cert().and_then(ParsedCertificate::try_from);
-    match (leaf, ServerName::try_from(name)) {
-        (Ok(leaf), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
-        _ => false,
     }
 }
 

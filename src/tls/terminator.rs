@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::server_config::{ClientVerification, Parts, ServerConfigs};
 use super::sni::{self, RequestedName};
 use super::sniff::{self, FirstBytes};
-use super::{Certificate, ClientStream, fingerprint};
+use super::{Certificate, ClientStream, challenge, fingerprint};
 use crate::http::{ClientCertificate, Protocol, TlsFacts};
 use crate::suspension::{self, Deadline};
 
@@ -63,6 +63,9 @@ pub enum HandshakeError {
     /// The client presented no certificate, or one that is not accepted; the alert it receives names the reason.
     #[error("the client's certificate: {0}")]
     ClientCertificate(#[source] rustls::Error),
+    /// An authority saw that a name leads here, by the challenge tls-alpn-01; such a connection carries no data.
+    #[error("a challenge of an authority, which is answered")]
+    AcmeChallenge,
     /// The proxy refused with an alert: no version, cipher suite or protocol in common, or a violation of the protocol.
     #[error("refused: {0}")]
     Refused(#[source] rustls::Error),
@@ -80,13 +83,15 @@ impl HandshakeError {
             Self::UnknownName(_) => "unknown_name",
             Self::ClientCertificate(rustls::Error::NoCertificatesPresented) => "no_client_certificate",
             Self::ClientCertificate(_) => "bad_client_certificate",
+            Self::AcmeChallenge => "acme_challenge",
             Self::Refused(_) => "refused",
         }
     }
 
-    /// Returns whether the failure is normal in operation: TCP health checks connect and close without a handshake.
+    /// Returns whether the failure is normal in operation: TCP health checks connect and close without a handshake, and
+    /// authorities close after theirs.
     pub fn is_routine(&self) -> bool {
-        matches!(self, Self::PeerGone(_))
+        matches!(self, Self::PeerGone(_) | Self::AcmeChallenge)
     }
 
     fn of_library(error: io::Error, asked: RequestedName) -> Self {
@@ -168,7 +173,10 @@ impl Terminator {
         };
         match failure.error {
             HandshakeError::PlainHttp => sniff::try_close(failure.tcp, sniff::USE_HTTPS).await,
-            HandshakeError::UnknownName(_) | HandshakeError::ClientCertificate(_) | HandshakeError::Refused(_) => {
+            HandshakeError::UnknownName(_)
+            | HandshakeError::ClientCertificate(_)
+            | HandshakeError::AcmeChallenge
+            | HandshakeError::Refused(_) => {
                 sniff::try_close(failure.tcp, &[]).await;
             }
             _ => {}
@@ -202,6 +210,9 @@ impl Terminator {
             progress
         });
         match finished.await {
+            Ok(()) if stream.common().alpn_protocol() == Some(challenge::PROTOCOL) => {
+                Err(Box::new(Failure { error: HandshakeError::AcmeChallenge, tcp: stream.into_tcp() }))
+            }
             Ok(()) => {
                 let facts = facts(stream.common(), asked.name);
                 Ok((stream, facts))
@@ -223,12 +234,14 @@ struct Failure {
 /// Builds the configuration of the TLS library that all connections share.
 fn server_config(parts: Parts, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, TerminatorError> {
     let Parts { names, versions, verifier, http2, .. } = parts;
+    let challenges = names.answers_challenges();
     let mut config = ServerConfig::builder_with_provider(super::provider())
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(names));
     let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+    let challenge = challenges.then_some(challenge::PROTOCOL);
+    config.alpn_protocols = offered.iter().copied().chain(challenge).map(<[u8]>::to_vec).collect();
     // The provider lists its cipher suites from the strongest to the weakest; the client's order is ignored.
     config.ignore_client_order = true;
     // Sessions resume by tickets alone, without state per client. The ticket carries the client's certificate, which is

@@ -90,6 +90,10 @@ const COMMANDS: &[(&str, Tried)] = &[
         "pulsegate run --listen 0.0.0.0:8443 --upstream http://127.0.0.1:3000 --certificate tls.crt --private-key tls.key",
         Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
     ),
+    (
+        "pulsegate run --domain app.example.com --email ops@example.com --upstream http://127.0.0.1:3000",
+        Tried::Elsewhere { file: "tests/acme/challenges.rs", by: "fn flags_alone_make_a_public_site" },
+    ),
     ("pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
     (
         concat!(

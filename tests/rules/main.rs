@@ -81,7 +81,7 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        says: "5: hyper only in http, redirect, upgrade, upstream, admin, cli/remote and telemetry/otel",
+        says: "5: hyper only in http, redirect, upgrade, upstream, admin, cli/remote, acme/http_client and telemetry/otel",
         breaks: |module, import| {
             let speaks = [
                 "crate::http",
@@ -90,6 +90,8 @@ const RULES: &[Rule] = &[
                 "crate::upstream",
                 "crate::admin",
                 "crate::cli::remote",
+                // The client of an authority: one request for a connection, under its own bounds.
+                "crate::acme::http_client",
                 "crate::telemetry::otel",
             ];
             !within_any(module, &speaks) && within_any(import, &["hyper", "hyper_util"])

@@ -7,8 +7,8 @@ use humantime::format_duration;
 use serde_json::{Value, json};
 
 use crate::config::{
-    ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, OriginPolicy, Route, SessionLimits, Settings,
-    TlsSettings, UpstreamSettings,
+    AcmeSettings, ClientAuth, ConnectionLimit, EdgeLimits, Forwarded, Http2, Listen, OriginPolicy, Route,
+    SessionLimits, Settings, TlsSettings, UpstreamSettings,
 };
 use crate::descriptors::{self, Budget};
 
@@ -17,6 +17,7 @@ pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)>
     let Settings { listen, tls, upstream, limits, forwarded, .. } = settings;
     let sentences = [
         ("listens on", ports(listen, tls.terminate().is_some())),
+        ("orders", tls.terminate().and_then(|tls| tls.acme.as_deref()).map(orders).unwrap_or_default()),
         ("presents", tls.terminate().map(certificates).unwrap_or_default()),
         ("passes on to", app(upstream)),
         ("believes", believed(forwarded)),
@@ -69,6 +70,13 @@ pub(super) fn facts(settings: &Settings) -> Value {
         "tls_mode": mode,
         "http2": listen.http2.as_str(),
         "certificate": tls.map(|tls| tls.certificate.display().to_string()),
+        "acme": tls.and_then(|tls| tls.acme.as_ref()).map(|acme| json!({
+            "domains": acme.domains,
+            "contact": acme.contact,
+            "directory": acme.directory,
+            "challenge": acme.challenge.as_str(),
+            "storage": acme.folder().display().to_string(),
+        })),
         "sni": sni.collect::<Vec<_>>(),
         "strict_sni": tls.is_some_and(|tls| tls.strict_sni),
         "modern": tls.is_some_and(|tls| tls.modern),
@@ -166,8 +174,24 @@ fn ports(listen: &Listen, terminates_tls: bool) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
+/// Describes the certificate that is ordered from an authority.
+fn orders(acme: &AcmeSettings) -> Vec<String> {
+    let AcmeSettings { domains, contact, directory, challenge, external_account, .. } = acme;
+    let contact = if contact.is_empty() { String::new() } else { format!(", contact {}", list(contact)) };
+    let account = external_account.as_ref().map(|account| format!(", for the account {}", account.key_id));
+    vec![
+        format!("a certificate for {}", list(domains)),
+        format!("from {directory}{contact}{}", account.unwrap_or_default()),
+        format!("by {}: port {} of each name must lead here", challenge.as_str(), challenge.port()),
+        format!("kept in {}", acme.folder().display()),
+    ]
+}
+
 fn certificates(tls: &TlsSettings) -> Vec<String> {
-    let mut lines = vec![tls.certificate.display().to_string()];
+    let mut lines = vec![match &tls.acme {
+        Some(_) if !tls.certificate.exists() => "no certificate before the first order is done".to_owned(),
+        _ => tls.certificate.display().to_string(),
+    }];
     lines.extend(tls.sni.iter().map(|one| format!("{} to {}", one.certificate.display(), list(&one.names))));
     if tls.strict_sni {
         lines.push("no certificate for other names, or without a name".to_owned());

@@ -269,6 +269,7 @@ fn an_edge_is_an_object_for_machines() {
         "every program on this machine can administer the proxy at 127.0.0.1:4040: set `token_file` in [admin], or make `socket` the path of a unix socket"
       ],
       "serves": {
+        "acme": null,
         "certificate": "/tls.crt",
         "client_auth": "optional",
         "client_ca": "/clients.pem",

@@ -21,7 +21,15 @@ use crate::heartbeat::{Builtin, DETECTABLE, Heartbeat};
 const DOCUMENTED: &str = include_str!("../../../config/proxy.toml");
 
 /// Keys without a default; they stand in the examples and other forms alone.
-const NO_DEFAULT: [&str; 4] = ["admin.token_file", "heartbeat.profile", "origins.allow", "tls.client_auth.ca"];
+const NO_DEFAULT: [&str; 7] = [
+    "admin.token_file",
+    "heartbeat.profile",
+    "origins.allow",
+    "tls.acme.ca",
+    "tls.acme.external_account.key_file",
+    "tls.acme.external_account.key_id",
+    "tls.client_auth.ca",
+];
 
 /// The one file that is looked into while the configuration is read, as the file names it.
 const TOKEN: &str = "/etc/pulsegate/admin.token";

@@ -222,8 +222,11 @@ upstream.response_timeout = \"2m\"
     [listen]
     address = "127.0.0.1:0"  # --listen
     [tls]
-    certificate = "/tls.crt"     # config/proxy.toml:3
-    private_key = "/tls.key"     # config/proxy.toml:4
+    certificate = "/tls.crt"                     # config/proxy.toml:3
+    private_key = "/tls.key"                     # config/proxy.toml:4
+    # acme.ca is not set
+    # acme.external_account.key_id is not set
+    # acme.external_account.key_file is not set
     # client_auth.ca is not set
     [upstream]
     url = "http://127.0.0.1:3000"  # config/proxy.toml:7

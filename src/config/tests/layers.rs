@@ -101,6 +101,8 @@ fn every_flag_sets_its_key_and_errors_name_it() {
         upstream: wrong(),
         certificate: wrong(),
         private_key: wrong(),
+        domain: vec![String::new()],
+        email: vec![String::new()],
         log_level: wrong(),
         log_format: wrong(),
     };

@@ -155,6 +155,7 @@ pub(super) const HANDSHAKE_OUTCOMES: &[&str] = &[
     "unknown_name",
     "no_client_certificate",
     "bad_client_certificate",
+    "acme_challenge",
     "refused",
     "draining",
 ];
@@ -171,6 +172,16 @@ pub(super) const CONNECTION_REFUSALS: &[&str] = &[
 ];
 pub(super) const GOAWAYS: &[&str] =
     &["resets", "flood", "excessive", "header_timeout", "flow_control", "frame_size", "compression", "protocol_error"];
+pub(super) const ACME_ORDERS_RESULTS: &[&str] = &[
+    "issued",
+    "unreachable",
+    "rate_limited",
+    "refused",
+    "challenge_failed",
+    "invalid_response",
+    "storage",
+    "internal",
+];
 pub(super) const RELOADS: &[&str] = &["ok", "partial", "failed", "unchanged"];
 
 const ROUTE: Label =
@@ -202,6 +213,16 @@ pub(super) const TLS_CERTIFICATE_NOT_AFTER: Metric = gauge(
     "tls_certificate_not_after_timestamp_seconds",
     &[Label { name: "cert", values: Values::Configured("file of a certificate in `[tls]`, or its first name") }],
     "When a certificate that is presented to clients expires",
+);
+pub(super) const ACME_ORDERS: Metric = counter(
+    "acme_orders",
+    &[closed("result", ACME_ORDERS_RESULTS)],
+    "Attempts to get a certificate from the authority of `[tls.acme]`, by their result",
+);
+pub(super) const ACME_NEXT_ORDER: Metric = gauge(
+    "acme_next_order_timestamp_seconds",
+    &[],
+    "When the next attempt to get a certificate is due; 0 before the first is done, and without `[tls.acme]`",
 );
 pub(super) const HTTP_REQUESTS: Metric = counter(
     "http_requests",
@@ -331,6 +352,8 @@ pub const ALL: &[&Metric] = &[
     &TLS_HANDSHAKES,
     &TLS_HANDSHAKE_DURATION,
     &TLS_CERTIFICATE_NOT_AFTER,
+    &ACME_ORDERS,
+    &ACME_NEXT_ORDER,
     &HTTP_REQUESTS,
     &HTTP_REQUEST_DURATION,
     &HTTP2_GOAWAYS,

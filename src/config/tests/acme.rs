@@ -1,0 +1,126 @@
+//! Compiled under `#[cfg(test)]` only.
+//!
+//! `[tls.acme]`: what it changes elsewhere, and what is refused.
+
+use std::path::Path;
+
+use super::{messages, read, settings};
+use crate::config::{AcmeChallenge, AcmeSettings, Environment, Overrides, Settings, TlsSettings, from_str};
+
+fn terminates(settings: &Settings) -> &TlsSettings {
+    settings.tls.terminate().expect("TLS is terminated here")
+}
+
+#[test]
+fn without_domains_it_has_no_effect() {
+    let plain = settings("[tls.acme]\nchallenge = \"http-01\"\n");
+    assert_eq!(terminates(&plain).acme, None);
+    assert_eq!(plain.listen, settings("").listen);
+}
+
+#[test]
+fn domains_stand_in_for_files_and_open_the_ports_of_the_web() {
+    let text = "[tls.acme]\ndomains = [\"App.example\", \"www.app.example\"]\ncontact = [\"ops@app.example\"]\n\
+                [upstream]\nurl = \"http://127.0.0.1:3000\"\n";
+    let public = read(text).unwrap_or_else(|report| panic!("{report}"));
+    let tls = terminates(&public);
+    let acme = tls.acme.as_ref().expect("domains are set");
+    assert_eq!(*acme.domains, ["app.example".into(), "www.app.example".into()]);
+    assert_eq!(*acme.contact, ["mailto:ops@app.example".into()]);
+    assert_eq!((&*acme.directory, acme.challenge), (AcmeSettings::LETS_ENCRYPT, AcmeChallenge::TlsAlpn01));
+    let file = "/var/lib/pulsegate/acme/acme-v02.api.letsencrypt.org-directory/app.example.pem";
+    assert_eq!((tls.certificate.as_path(), tls.private_key.as_path()), (Path::new(file), Path::new(file)));
+    assert_eq!(public.listen.address.to_string(), "0.0.0.0:443");
+    assert_eq!(public.listen.redirect.map(|at| at.to_string()).as_deref(), Some("0.0.0.0:80"));
+
+    let mapped =
+        read(&format!("{text}[listen]\naddress = \"0.0.0.0:8443\"\n")).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!((mapped.listen.address.port(), mapped.listen.redirect), (8443, None), "as it is set");
+}
+
+#[test]
+fn files_may_stay_beside_domains() {
+    let public = settings("[tls.acme]\ndomains = [\"app.example\"]\n");
+    assert!(terminates(&public).certificate.ends_with("app.example.pem"));
+}
+
+#[test]
+fn flags_set_domains_and_contact() {
+    let overrides = Overrides {
+        domain: vec!["a.example".to_owned(), "b.example".to_owned()],
+        email: vec!["ops@a.example".to_owned()],
+        upstream: Some("http://127.0.0.1:3000".to_owned()),
+        ..Overrides::default()
+    };
+    let public = from_str(Path::new("a"), "", &Environment::default(), &overrides);
+    let public = public.unwrap_or_else(|report| panic!("{report}"));
+    let acme = terminates(&public).acme.as_ref().expect("domains are set");
+    assert_eq!(*acme.domains, ["a.example".into(), "b.example".into()]);
+    assert_eq!(*acme.contact, ["mailto:ops@a.example".into()]);
+}
+
+#[test]
+fn what_no_authority_can_do_is_refused_with_the_way_out() {
+    for (keys, message) in [
+        (
+            "domains = [\"*.app.example\"]",
+            "`tls.acme.domains[0]` cannot have \"*.app.example\": a wildcard needs a challenge in DNS, which pulsegate does \
+             not have (list the names one by one, or get that certificate by DNS with another program and set `certificate`)",
+        ),
+        (
+            "domains = [\"localhost\"]",
+            "`tls.acme.domains[0]` cannot have \"localhost\": no authority can reach it (for this machine alone there is \
+             `pulsegate dev`)",
+        ),
+        (
+            "domains = [\"192.0.2.7\"]",
+            "`tls.acme.domains[0]` must be a name such as \"app.example\" or \"*.app.example\" (clients send no addresses as \
+             server names: they get the certificate of [tls])",
+        ),
+        (
+            "contact = [\"ops@app.example\"]",
+            "`tls.acme.contact` has no effect without `domains`: no certificate is ordered (set domains, or --domain)",
+        ),
+        (
+            "domains = [\"a.example\"]\ncontact = [\"ops\"]",
+            "`tls.acme.contact[0]` must be an e-mail address such as \"ops@app.example\"",
+        ),
+        (
+            "domains = [\"a.example\"]\ndirectory = \"http://ca.internal/dir\"",
+            "`tls.acme.directory` must be a URL such as \"https://acme-v02.api.letsencrypt.org/directory\" (an authority is \
+             asked over https alone (RFC 8555 §6.1))",
+        ),
+        (
+            "domains = [\"a.example\"]\nchallenge = \"dns-01\"",
+            "`tls.acme.challenge` must be \"tls-alpn-01\" or \"http-01\"",
+        ),
+        (
+            "domains = [\"a.example\"]\nexternal_account = { key_id = \"kid\" }",
+            "`tls.acme.external_account.key_file` is missing: the file with the MAC key of the external account (set \
+             `key_file` in [tls.acme.external_account], or PULSEGATE__TLS__ACME__EXTERNAL_ACCOUNT__KEY_FILE)",
+        ),
+    ] {
+        let all = messages(&format!("[tls.acme]\n{keys}"));
+        assert!(all.len() == 1 && all[0].starts_with(message), "{keys}: {all:#?}");
+    }
+}
+
+#[test]
+fn a_challenge_needs_its_port_and_no_client_certificate() {
+    let http = "[listen]\naddress = \"0.0.0.0:8443\"\n[tls.acme]\ndomains = [\"a.example\"]\nchallenge = \"http-01\"";
+    assert_eq!(
+        messages(http),
+        [
+            "`tls.acme.challenge` cannot be \"http-01\" without `redirect` in [listen]: no port answers plain HTTP (set redirect \
+          = \"0.0.0.0:80\" there)"
+        ]
+    );
+    let required = "[tls.client_auth]\nmode = \"required\"\nca = \"ca.pem\"\n[tls.acme]\ndomains = [\"a.example\"]";
+    assert_eq!(
+        messages(required),
+        [
+            "`tls.acme.domains` does not fit tls.client_auth: an authority has no client certificate to show (set challenge = \
+          \"http-01\", and redirect = \"0.0.0.0:80\" in [listen])"
+        ]
+    );
+}

@@ -1,0 +1,10 @@
+//! Certificates by ACME (RFC 8555): the program against pebble, an authority for tests, and against authorities that are
+//! down or answer nonsense.
+
+mod bad_input;
+mod challenges;
+mod fake;
+mod outages;
+mod pebble;
+mod rig;
+mod without_pebble;
