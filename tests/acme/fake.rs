@@ -26,14 +26,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(status: u16, body: impl ToString) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_string() }
+    pub(super) fn of(status: u16, body: impl Into<String>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
     }
 
     /// A problem document of ACME (RFC 8555 §6.7).
     pub(super) fn problem(status: u16, kind: &str, detail: &str) -> Self {
         let body = json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail });
-        Self::of(status, body).with("Content-Type", "application/problem+json")
+        Self::of(status, body.to_string()).with("Content-Type", "application/problem+json")
     }
 
     pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -115,10 +115,13 @@ fn usual(base: &str, path: &str) -> Option<Answer> {
                 "newNonce": format!("{base}/nonce"), "newAccount": format!("{base}/account"),
                 "newOrder": format!("{base}/order"), "revokeCert": format!("{base}/revoke"),
                 "keyChange": format!("{base}/key"), "renewalInfo": format!("{base}/renewal"),
-            }),
+            })
+            .to_string(),
         ),
         "/nonce" => Answer::of(200, ""),
-        "/account" => Answer::of(201, json!({ "status": "valid" })).with("Location", &format!("{base}/account/1")),
+        "/account" => {
+            Answer::of(201, json!({ "status": "valid" }).to_string()).with("Location", &format!("{base}/account/1"))
+        }
         _ => return None,
     })
 }

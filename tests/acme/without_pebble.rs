@@ -69,7 +69,7 @@ fn put(site: &Site) -> String {
 
 fn window(start: &str, end: &str) -> Answer {
     let window = json!({ "suggestedWindow": { "start": start, "end": end } });
-    Answer::of(200, window).with("Retry-After", "21600").with("Content-Type", "application/json")
+    Answer::of(200, window.to_string()).with("Retry-After", "21600").with("Content-Type", "application/json")
 }
 
 #[tokio::test]
