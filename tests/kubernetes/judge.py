@@ -37,17 +37,24 @@ class Manifests:
     def workloads(self):
         return [(name_of(resource), resource["spec"]["template"]) for resource in self.of(*WORKLOADS)]
 
+    def excluded(self):
+        """The workloads whose label keeps the component away."""
+        labelled = [r for r in self.of(*WORKLOADS) if r["metadata"].get("labels", {}).get("pulsegate-sidecar") == "none"]
+        return {name_of(resource) for resource in labelled}
+
     def problems(self):
-        if not self.workloads() and not self.judge.policies_only:
+        if not self.workloads():
             yield "no workload"
-        for resource in self.all:
-            yield from schemas.problems(resource)
+        invalid = [problem for resource in self.all for problem in schemas.problems(resource)]
+        yield from invalid
+        if invalid:
+            return
         for name, template in self.workloads():
             pod = template["spec"]
             checks = [restricted_problems(pod), name_problems(pod, self)]
             if sidecar(pod):
                 checks += [sidecar_problems(pod), port_problems(pod), configuration_problems(pod, self)]
-            elif not self.judge.without_sidecar:
+            elif not self.judge.without_sidecar and name not in self.excluded():
                 checks += [["no sidecar"]]
             for check in checks:
                 yield from (f"{name}: {problem}" for problem in check)
@@ -150,12 +157,12 @@ def sidecar_problems(pod):
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     if mounts.get("pulsegate-run", {}).get("mountPath") != "/run/pulsegate" or mounts["pulsegate-run"].get("readOnly"):
         yield "no writable /run/pulsegate: `drain` has no socket"
-    elif "emptyDir" not in volumes["pulsegate-run"]:
+    elif "emptyDir" not in volumes.get("pulsegate-run", {}):
         yield "/run/pulsegate is no emptyDir"
     if its["args"] != ["run", "-c", mounts["pulsegate-config"]["mountPath"] + "/proxy.toml"]:
         yield f'args are {its["args"]}'
     if "pulsegate-tls" in mounts:
-        if volumes["pulsegate-tls"]["secret"].get("defaultMode") != 0o440:
+        if volumes.get("pulsegate-tls", {}).get("secret", {}).get("defaultMode") != 0o440:
             yield "the key is not readable by its group alone"
         if "fsGroup" not in pod.get("securityContext", {}):
             yield "no fsGroup: the sidecar cannot read the key"
@@ -221,9 +228,7 @@ def selector_problems(manifests):
 
 
 def selected(manifests, labels):
-    if manifests.judge.policies_only:
-        return [{"initContainers": [], "containers": []}] if labels == {"app.kubernetes.io/name": "express-app"} else []
-    pods = [t for _, t in manifests.workloads() if labels.items() <= t["metadata"].get("labels", {}).items()]
+    pods = [t for _, t in manifests.workloads() if labels.items() <= t.get("metadata", {}).get("labels", {}).items()]
     return [template["spec"] for template in pods]
 
 
@@ -245,7 +250,7 @@ def policy_problems(manifests):
     for policy in manifests.of("NetworkPolicy"):
         for pod in selected(manifests, policy["spec"]["podSelector"]["matchLabels"]):
             open_ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
-            its = [p["containerPort"] for p in sidecar(pod)["ports"]] if sidecar(pod) else [8443, 9090]
+            its = [p["containerPort"] for p in sidecar(pod)["ports"]] if sidecar(pod) else []
             if sorted(open_ports) != sorted(its):
                 yield f"{name_of(policy)} opens {open_ports}, and the proxy listens on {its}"
 
@@ -254,7 +259,7 @@ def scaling_problems(manifests):
     for scaler in manifests.of("HorizontalPodAutoscaler"):
         target = scaler["spec"]["scaleTargetRef"]
         found = [r for r in manifests.of(target["kind"]) if r["metadata"]["name"] == target["name"]]
-        if not found and not manifests.judge.policies_only:
+        if not found:
             yield f"{name_of(scaler)} scales {target}, which is missing"
         metrics = {m["type"]: m for m in scaler["spec"]["metrics"]}
         if metrics["Pods"]["pods"]["metric"]["name"] != "pulsegate_websockets_active":
@@ -270,7 +275,7 @@ def scaling_problems(manifests):
 def monitor_problems(manifests):
     for monitor in manifests.of("PodMonitor"):
         for pod in selected(manifests, monitor["spec"]["selector"]["matchLabels"]):
-            names = {name for _, name in ports(pod).values()} or {"pulsegate"}
+            names = {name for _, name in ports(pod).values()}
             for endpoint in monitor["spec"]["podMetricsEndpoints"]:
                 if endpoint["port"] not in names:
                     yield f'{name_of(monitor)}: no port is named {endpoint["port"]}'
@@ -302,8 +307,8 @@ class Judge:
         except json.JSONDecodeError:
             return f"`pulsegate check` printed no JSON: {outcome.stdout}{outcome.stderr}"
         if outcome.returncode != 0 or facts.get("warnings"):
-            return f"`pulsegate check`: {outcome.stdout}\n{configuration}"
-        return facts
+            return f"`pulsegate check`: {facts['errors']} {facts['warnings']}\n{configuration}"
+        return facts["serves"]
 
 
 def parse(arguments):
@@ -315,18 +320,45 @@ def parse(arguments):
     parser.add_argument("--secret", action="append", default=[], help="a Secret that is in the cluster already")
     parser.add_argument("--own-hook", action="append", default=[], help="a container that keeps its own preStop hook")
     parser.add_argument("--without-sidecar", action="store_true", help="the app as it was")
-    parser.add_argument("--policies-only", action="store_true", help="the workload is applied apart")
+    parser.add_argument("--alike", action="store_true", help="all files must have the same sidecar and drain alike")
     return parser.parse_args(arguments)
+
+
+def unlike(judge):
+    """Yields where a sidecar, its volumes or what its configuration means differ from those of the first file."""
+    first = None
+    for file in judge.file:
+        manifests = Manifests(pathlib.Path(file).read_text(), judge)
+        for name, template in manifests.workloads():
+            pod = template["spec"]
+            volumes = [volume for volume in pod["volumes"] if volume["name"].startswith(SIDECAR)]
+            for volume in volumes:
+                for kind, key in (("configMap", "name"), ("secret", "secretName")):
+                    # Each has the name of its own release.
+                    volume.get(kind, {}).pop(key, None)
+            around = {key: pod.get(key) for key in ("securityContext", "terminationGracePeriodSeconds")}
+            texts = [m["data"]["proxy.toml"] for m in manifests.of("ConfigMap")]
+            seen = {
+                "sidecar": sidecar(pod),
+                "volumes": volumes,
+                "pod": around,
+                "lifecycle": [c.get("lifecycle") for c in pod["containers"]],
+                "configuration": judge.check(texts[0]),
+            }
+            first = first or seen
+            for part, value in seen.items():
+                if value != first[part]:
+                    yield f"{file}: {name}: another {part}: {value}\nand not {first[part]}"
 
 
 def main():
     judge = Judge(parse(sys.argv[1:]))
-    failed = False
+    found = list(unlike(judge)) if judge.alike else []
     for file in judge.file:
-        for problem in Manifests(pathlib.Path(file).read_text(), judge).problems():
-            failed = True
-            print(f"{pathlib.Path(file).name}: {problem}")
-    return 1 if failed else 0
+        name = pathlib.Path(file).name
+        found += [f"{name}: {problem}" for problem in Manifests(pathlib.Path(file).read_text(), judge).problems()]
+    print("\n".join(found))
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Schemas of Kubernetes resources, all strict: an unknown key is an error."""
 
+import functools
 import json
 import os
 import pathlib
@@ -31,6 +32,7 @@ def problems(resource):
             yield f"{named}, Kubernetes {version}: {error.message}"
 
 
+@functools.cache
 def custom_resources():
     if not CACHE.exists():
         made = json.dumps(make())
@@ -49,12 +51,15 @@ def make():
 
 
 def strict(schema):
-    """Forbids unknown keys in every object that names its keys."""
+    """Forbids unknown keys in every object that names its keys, and null where something else is possible."""
     if isinstance(schema, list):
         return [strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     made = {key: strict(part) for key, part in schema.items()}
+    wanted = [part for part in made.get("anyOf", []) if part != {"type": "null"}]
+    if len(wanted) == 1:
+        return wanted[0]
     if isinstance(made.get("properties"), dict) and "additionalProperties" not in made:
         made["additionalProperties"] = False
     return made

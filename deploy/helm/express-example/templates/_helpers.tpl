@@ -66,7 +66,7 @@ containers:
         command:
           - node
           - -e
-          - fetch("http://127.0.0.1:3000/healthz").then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))
+          - 'fetch("http://127.0.0.1:3000/healthz").then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))'
       periodSeconds: 10
       timeoutSeconds: 5
     {{- else }}
