@@ -24,7 +24,10 @@ fn the_base_is_a_valid_app_without_pulsegate() {
 fn the_app_is_unchanged_but_for_its_sleep() {
     let container = |rendered: &str| {
         let (_, app) = rendered.split_once("      containers:\n").expect("containers");
-        app.lines().take_while(|line| line.starts_with("      -") || line.starts_with("       ")).collect::<Vec<_>>().join("\n")
+        app.lines()
+            .take_while(|line| line.starts_with("      -") || line.starts_with("       "))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     let before = container(&kustomize("deploy/kubernetes/example/base"));
     let after = container(&kustomize(OVERLAY));

@@ -307,7 +307,7 @@ class Judge:
         except json.JSONDecodeError:
             return f"`pulsegate check` printed no JSON: {outcome.stdout}{outcome.stderr}"
         if outcome.returncode != 0 or facts.get("warnings"):
-            return f"`pulsegate check`: {facts['errors']} {facts['warnings']}\n{configuration}"
+            return f"`pulsegate check`: {facts['errors']} {facts.get('warnings')}\n{configuration}"
         return facts["serves"]
 
 

@@ -191,3 +191,11 @@ impl Judge {
         succeed(python.env("PYTHONDONTWRITEBYTECODE", "1"))
     }
 }
+
+/// Returns the `proxy.toml` of the first ConfigMap in the manifests.
+#[track_caller]
+pub(super) fn proxy_toml(manifests: &str) -> String {
+    let (_, block) = manifests.split_once("\n  proxy.toml: |\n").expect("a ConfigMap");
+    let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    lines.map(|line| line.strip_prefix("    ").unwrap_or(line)).collect::<Vec<_>>().join("\n") + "\n"
+}
