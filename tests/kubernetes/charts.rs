@@ -43,6 +43,11 @@ fn the_certificate_of_the_example_has_one_source() {
     assert!(full.contains("\nkind: Certificate\n") && !full.contains("\nkind: Secret\n"), "{full}");
     let pem = example("pem");
     assert!(pem.contains("\ntype: kubernetes.io/tls\n") && !pem.contains("\nkind: Certificate\n"), "{pem}");
+    let file = root().join("LICENSE-MIT");
+    let file = file.to_str().expect("a path that is text");
+    let (certificate, key) = (format!("tls.certificate={file}"), format!("tls.privateKey={file}"));
+    let by_file = both("express-example", &["--set-file", &certificate, "--set-file", &key]);
+    assert!(by_file.contains("\ntype: kubernetes.io/tls\nstringData:\n  tls.crt: \"MIT License"), "{by_file}");
     for values in ["default", "plain"] {
         let rendered = example(values);
         assert!(!rendered.contains("kind: Certificate") && !rendered.contains("kind: Secret"), "{rendered}");

@@ -49,7 +49,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--set=pulsegate.config.route=/live/"], &["config", "route", "array"]),
     (&["--set=pulsegate.image=7"], &["image", "string"]),
     (&["--set=pulsegate.ports.https=https"], &["ports", "https", "integer"]),
-    (&["--set=pulsegate.ports.https=70000"], &["ports", "https", "70"]),
+    (&["--set=pulsegate.ports.https=70000"], &["ports", "https", "65"]),
     (&["--set=pulsegate.plain=yes"], &["plain", "boolean"]),
     (&["--set=pulsegate.terminationGracePeriodSeconds=1m"], &["terminationGracePeriodSeconds"]),
     (&["--set=pulsegate.imagePullPolicy=Sometimes"], &["imagePullPolicy"]),
