@@ -3,6 +3,7 @@
 
 mod charts;
 mod component;
+mod existing;
 mod made;
 mod refusals;
 mod runs;

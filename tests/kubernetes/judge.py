@@ -177,7 +177,7 @@ def port_problems(pod):
     for container in pod["containers"]:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             port = container.get(probe, {}).get("httpGet", {}).get("port")
-            if port and declared.get(port, ("",))[0] != container["name"]:
+            if port and (container["name"], port) not in declared.values() and declared.get(port, ("",))[0] != container["name"]:
                 yield f'container {container["name"]}: {probe} asks port {port}, which it does not declare'
 
 

@@ -77,6 +77,11 @@ impl Charts {
         charts
     }
 
+    /// Returns the folder in which the charts are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Returns helm in the folder of the charts, with no settings and caches but those in there.
     pub(super) fn command(&self) -> Command {
         let mut command = command(&root().join("target/kubernetes").join(self.helm));

@@ -19,7 +19,7 @@ securityContext:
 {{- define "umbrella.pod" -}}
 automountServiceAccountToken: false
 terminationGracePeriodSeconds: 40
-securityContext: { fsGroup: 2000 }
+securityContext: { fsGroup: 1000650000 }
 initContainers:
   - restartPolicy: Always
     {{- include "umbrella.container" (dict "name" "database-proxy") | nindent 4 }}
