@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::made::{Charts, HELMS, succeed};
+use super::made::{Charts, HELMS, root, succeed};
 
 const POD: &str = r#"      {{- include "pulsegate.podSpec" (dict "root" $ "name" (include "app.fullname" .)
             "spec" (include "app.podSpec" . | fromYaml)) | nindent 6 }}
@@ -27,7 +27,7 @@ const VALUES: &str = r#"
 pulsegate:
   tlsSecret: pulsegate-tls
   config:
-    upstream: { url: "http://127.0.0.1:80" }
+    upstream: { url: "http://127.0.0.1:3000" }
 "#;
 
 /// Replaces the content of a file.
@@ -60,6 +60,16 @@ fn follow(chart: &Path) {
 }
 
 #[test]
+fn the_page_shows_these_changes() {
+    let page = fs::read_to_string(root().join("deploy/README.md")).expect("it is there");
+    for line in [POD, PORTS, CONFIG_MAP, DEPENDENCY, VALUES].iter().flat_map(|change| change.lines()) {
+        // `ports:` and the title of a section stand in the chart already.
+        let shown = line.is_empty() || page.contains(&format!("\n+{line}\n")) || page.contains(&format!("\n {line}\n"));
+        assert!(shown, "deploy/README.md does not show {line}");
+    }
+}
+
+#[test]
 fn a_chart_of_helm_create_takes_the_sidecar() {
     for helm in HELMS {
         let charts = Charts::build(helm);
@@ -71,7 +81,7 @@ fn a_chart_of_helm_create_takes_the_sidecar() {
         let after = charts.render("app", &[]);
         for part in [
             "name: demo-app-pulsegate\n",
-            "url = \"http://127.0.0.1:80\"\n",
+            "url = \"http://127.0.0.1:3000\"\n",
             "targetPort: 8443\n",
             "secretName: pulsegate-tls\n",
             "terminationGracePeriodSeconds: 57\n",

@@ -212,6 +212,8 @@ def configuration_problems(pod, manifests):
         kept = container["name"] in manifests.judge.own_hook
         if sleep < drain and not kept:
             yield f'container {container["name"]} sleeps {sleep} s before its end, and the drain takes {drain} s'
+        if sleep > pod.get("terminationGracePeriodSeconds", 30):
+            yield f'container {container["name"]} sleeps for longer than the grace period'
     if not pod.get("terminationGracePeriodSeconds", 30) > drain:
         yield f'a grace period of {pod.get("terminationGracePeriodSeconds")} s for a drain of {drain} s'
 

@@ -135,6 +135,11 @@ def an_app_that_ends_early(all):
     app(all)["lifecycle"]["preStop"]["sleep"]["seconds"] = 106
 
 
+@mutation("sleeps for longer than the grace period")
+def an_app_that_sleeps_too_long(all):
+    app(all)["lifecycle"]["preStop"]["sleep"]["seconds"] = 138
+
+
 @mutation("a grace period of 107 s for a drain of 107 s")
 def no_time_to_end(all):
     pod(all)["terminationGracePeriodSeconds"] = 107
