@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 
 import yaml
 
@@ -206,6 +207,10 @@ def configuration_problems(pod, manifests):
     if isinstance(facts, str):
         yield facts
         return
+    app = [port["containerPort"] for container in pod["containers"] for port in container.get("ports", [])]
+    upstream = urllib.parse.urlsplit(facts["upstream"])
+    if upstream.hostname != "127.0.0.1" or (app and upstream.port not in app):
+        yield f'proxy.toml leads to {facts["upstream"]}, and the app listens on {app}'
     drain = math.ceil(facts["drain"]["total_s"])
     for container in pod["containers"]:
         sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)

@@ -153,7 +153,7 @@ pub(super) fn golden(file: &str, rendered: &str) {
         wanted == rendered,
         "{file} differs from line {} on; if that is meant, `{REWRITE}=1 cargo test --test program kubernetes` writes \
          it, and `git diff` shows the change:\n{rendered}",
-        line.map_or_else(|| wanted.lines().count().min(rendered.lines().count()), |line| line) + 1
+        line.unwrap_or_else(|| wanted.lines().count().min(rendered.lines().count())) + 1
     );
 }
 
@@ -201,7 +201,7 @@ impl Judge {
     }
 }
 
-/// Returns the `proxy.toml` of the first ConfigMap in the manifests.
+/// Returns the `proxy.toml` in the first `ConfigMap` of the manifests.
 #[track_caller]
 pub(super) fn proxy_toml(manifests: &str) -> String {
     let (_, block) = manifests.split_once("\n  proxy.toml: |\n").expect("a ConfigMap");

@@ -151,6 +151,12 @@ def a_longer_drain(all):
     data["proxy.toml"] = data["proxy.toml"].replace('window = "1.5s"', 'window = "55s"')
 
 
+@mutation("and the app listens on [3000]")
+def another_port_of_the_app(all):
+    data = of(all, "ConfigMap")["data"]
+    data["proxy.toml"] = data["proxy.toml"].replace(":3000", ":3001")
+
+
 @mutation("unknown key")
 def a_misspelt_key_of_the_proxy(all):
     data = of(all, "ConfigMap")["data"]
