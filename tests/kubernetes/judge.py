@@ -192,13 +192,14 @@ def configuration_problems(pod, manifests):
         return
     names = {port["name"]: port["containerPort"] for port in its["ports"]}
     plain = "pulsegate-tls" not in mounts
+    everywhere = r'"(?:\[::\]|0\.0\.0\.0)'
     for key, value in {
-        "address": f'"[::]:{names["http" if plain else "https"]}"',
-        "health": f'"[::]:{names["pulsegate"]}"',
+        "address": f'{everywhere}:{names["http" if plain else "https"]}"',
+        "health": f'{everywhere}:{names["pulsegate"]}"',
         "format": '"json"',
-        "allow": r'\["same-host"|\["https://',
-    } .items():
-        if not re.search(rf"^{key} = (?:{value if key == 'allow' else re.escape(value)})", texts[0], re.MULTILINE):
+        "allow": r'\["(?:same-host|https://)',
+    }.items():
+        if not re.search(rf"^{key} = {value}", texts[0], re.MULTILINE):
             yield f"proxy.toml has no {key} = {value}:\n{texts[0]}"
     for key, file in (("certificate", "tls.crt"), ("private_key", "tls.key")):
         if not plain and f'{key} = "{mounts["pulsegate-tls"]}/{file}"' not in texts[0]:

@@ -34,10 +34,10 @@ The values of the sidecar, as YAML. Every template of this chart takes a dict:
 {{- fail "pulsegate: image is no text; write one such as registry.example.com/pulsegate:0.1.0" -}}
 {{- end -}}
 {{- if dig "listen" "address" "" $values.config -}}
-{{- fail "pulsegate: config.listen.address is set; set ports.https instead, so that probes and Service follow" -}}
+{{- fail "pulsegate: config.listen.address is set; set listenOn and ports.https instead, so that probes and Service follow" -}}
 {{- end -}}
 {{- if dig "admin" "health" "" $values.config -}}
-{{- fail "pulsegate: config.admin.health is set; set ports.health instead, so that probes follow" -}}
+{{- fail "pulsegate: config.admin.health is set; set listenOn and ports.health instead, so that probes follow" -}}
 {{- end -}}
 {{- if dig "admin" "socket" "" $values.config -}}
 {{- fail "pulsegate: config.admin.socket is set; remove it, because `drain` in the preStop hook uses the default" -}}

@@ -2,12 +2,12 @@
 {{- define "pulsegate.config" -}}
 {{- include "pulsegate.checks" . -}}
 {{- $values := include "pulsegate.values" . | fromYaml -}}
-{{- $listen := dict "address" (printf "[::]:%d" (int (ternary $values.ports.http $values.ports.https $values.plain))) -}}
+{{- $listen := dict "address" (printf "%s:%d" $values.listenOn (int (ternary $values.ports.http $values.ports.https $values.plain))) -}}
 {{- $tls := dict "certificate" "/etc/pulsegate-tls/tls.crt" "private_key" "/etc/pulsegate-tls/tls.key" -}}
 {{- if $values.plain -}}
 {{- $tls = dict "mode" "off" -}}
 {{- end -}}
-{{- $ours := dict "listen" $listen "tls" $tls "admin" (dict "health" (printf "[::]:%d" (int $values.ports.health))) -}}
+{{- $ours := dict "listen" $listen "tls" $tls "admin" (dict "health" (printf "%s:%d" $values.listenOn (int $values.ports.health))) -}}
 {{- include "pulsegate.toml" (dict "table" (mergeOverwrite $ours $values.config) "path" "") -}}
 {{- end -}}
 
