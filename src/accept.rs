@@ -53,6 +53,9 @@ pub fn port_remedy(error: &io::Error) -> &'static str {
             "; a port below 1024 needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, \
              Kubernetes: capabilities.add: [NET_BIND_SERVICE]), or use a port from 1024 on"
         }
+        _ if Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT) => {
+            "; the kernel has no IPv6: use an address of IPv4, such as 0.0.0.0"
+        }
         _ => "",
     }
 }

@@ -11,6 +11,7 @@ mod dev;
 mod e2e;
 mod generated;
 mod h2;
+mod kubernetes;
 mod metrics;
 mod operate;
 mod ping;

@@ -30,6 +30,12 @@ fn workers_share_the_port_that_the_first_was_given() {
 }
 
 #[test]
+fn a_kernel_without_ipv6_is_named_with_the_remedy() {
+    assert!(port_remedy(&Errno::AFNOSUPPORT.into()).ends_with("such as 0.0.0.0"));
+    assert_eq!(port_remedy(&Errno::NFILE.into()), "");
+}
+
+#[test]
 fn a_port_that_somebody_listens_on_is_refused() {
     let held = listeners(LOOPBACK, workers(2)).expect("listen");
     let address = held[0].local_addr().expect("address");

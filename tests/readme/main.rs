@@ -104,12 +104,35 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
     ),
     (
-        "kubectl create secret tls express-app-tls --cert=tls.crt --key=tls.key",
-        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_files_stand_where_the_configuration_looks" },
+        "docker build -t registry.example.com/express-app:1.0.0 deploy/kubernetes/example/app",
+        Tried::Elsewhere {
+            file: "tests/kubernetes/runs.rs",
+            by: "fn the_packages_of_the_example_are_those_of_the_tests",
+        },
     ),
     (
-        "kubectl apply -f deploy/kubernetes/",
-        Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_manifests_are_valid" },
+        "kubectl create secret tls pulsegate-tls --cert=tls.crt --key=tls.key",
+        Tried::Elsewhere { file: "tests/kubernetes/judge.py", by: "def name_problems" },
+    ),
+    (
+        "kubectl apply -k deploy/kubernetes/example/overlay",
+        Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "fn the_overlay_is_the_app_behind_pulsegate" },
+    ),
+    (
+        "kubectl kustomize deploy/kubernetes/example/overlay",
+        Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "fn the_overlay_is_the_app_behind_pulsegate" },
+    ),
+    (
+        "kubectl apply -f deploy/monitoring/networkpolicy.yaml -f deploy/monitoring/pdb.yaml",
+        Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "fn policies_fit_the_example" },
+    ),
+    (
+        "helm dependency build deploy/helm/express-example",
+        Tried::Elsewhere { file: "tests/kubernetes/made.rs", by: ".args([\"dependency\", \"build\", chart])" },
+    ),
+    (
+        "helm install chat deploy/helm/express-example --set-file tls.certificate=tls.crt --set-file tls.privateKey=tls.key",
+        Tried::Elsewhere { file: "tests/kubernetes/charts.rs", by: "fn the_certificate_of_the_example_has_one_source" },
     ),
     (
         "pulsegate conns --state closed",
@@ -365,7 +388,7 @@ fn pulsegate(arguments: &str) -> Command {
 #[test]
 fn the_documented_configurations_are_valid() {
     let certificate = Certificate::new("check");
-    for file in ["config/proxy.toml".to_owned(), proxy_toml_of_the_config_map(&certificate)] {
+    for file in ["config/proxy.toml", "deploy/kubernetes/component/proxy.toml"] {
         let mut command = pulsegate(&format!("check -c {file}"));
         let output = certificate.give(&mut command).output().expect("it runs");
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stdout));
@@ -401,16 +424,6 @@ fn every_example_of_a_configuration_is_valid() {
         seen += 1;
     }
     assert!(seen > 3, "only {seen} examples");
-}
-
-/// Extracts the configuration from the manifest, the block under `proxy.toml: |`, four spaces in; returns its path.
-fn proxy_toml_of_the_config_map(certificate: &Certificate) -> String {
-    let manifest = fs::read_to_string(root().join("deploy/kubernetes/configmap.yaml")).expect("it is there");
-    let (_, block) = manifest.split_once("  proxy.toml: |\n").expect("the file is in it");
-    let lines = block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
-    let path = certificate.folder.join("proxy.toml");
-    fs::write(&path, lines.collect::<Vec<_>>().join("\n")).expect("written");
-    path.to_string_lossy().into_owned()
 }
 
 /// Follows the README: a certificate by mkcert, the file of the README beside it, and the two commands.

@@ -85,9 +85,13 @@ fn a_release_is_made_in_a_clone() {
     for lock in ["Cargo.lock", "tests/fuzz/Cargo.lock"] {
         assert!(read(dir, lock).contains("\nname = \"pulsegate\"\nversion = \"9.8.7\"\n"), "{lock}");
     }
-    for file in ["README.md", "deploy/kubernetes/deployment.yaml"] {
+    for file in ["README.md", "deploy/kubernetes/component/sidecar.yaml", "deploy/helm/pulsegate/values.yaml"] {
         assert!(read(dir, file).contains("/pulsegate:9.8.7"), "{file}");
     }
+    let library = read(dir, "deploy/helm/pulsegate/Chart.yaml");
+    assert!(library.contains("\nversion: 9.8.7\n") && library.contains("\nappVersion: 9.8.7\n"), "{library}");
+    let example = read(dir, "deploy/helm/express-example/Chart.yaml");
+    assert!(example.contains("\nversion: 9.8.7\n") && example.contains("\n    version: 9.8.7\n"), "{example}");
     assert!(read(dir, "README.md").contains("/pulsegate-9.8.7-linux-x64.tgz"));
     let old = read(root(), "CHANGELOG.md");
     let (before, entries) = old.split_once("## [Unreleased]\n").expect("a heading");

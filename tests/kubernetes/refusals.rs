@@ -1,0 +1,132 @@
+//! Values that must not render, each with the sentence that names the remedy.
+
+use super::made::{Charts, HELMS};
+
+/// Arguments of `helm template` for the example, and words of the error under every helm.
+const REFUSED: &[(&[&str], &[&str])] = &[
+    (&["--kube-version=1.29.9"], &["Kubernetes v1.29.9 has no native sidecars", "upgrade to 1.30 or later"]),
+    (
+        &["--set=pulsegate.terminationGracePeriodSeconds=27"],
+        &["terminationGracePeriodSeconds is 27, but the drain takes 27 s", "set 57 or more"],
+    ),
+    (
+        &["--set=pulsegate.terminationGracePeriodSeconds=60", "--set=pulsegate.config.drain.window=1m"],
+        &["terminationGracePeriodSeconds is 60, but the drain takes 72 s", "set 102 or more"],
+    ),
+    (
+        &["--set=pulsegate.terminationGracePeriodSeconds=30", "--set=pulsegate.config.heartbeat.close_grace=6s"],
+        &["the drain takes 31 s"],
+    ),
+    (&["--set=pulsegate.terminationGracePeriodSeconds=30", "--set-json", ROUTE_THAT_WAITS], &["the drain takes 34 s"]),
+    (&["--set=pulsegate.plain=true"], &["name the ingress in config.forwarded.trusted_proxies"]),
+    (&["--set=pulsegate.config.listen.address=0.0.0.0:443"], &["set listenOn and ports.https instead"]),
+    (&["--set=pulsegate.config.admin.health=0.0.0.0:9000"], &["set listenOn and ports.health instead"]),
+    (&["--set=pulsegate.config.admin.socket=/tmp/a"], &["config.admin.socket is set; remove it"]),
+    (&["--set=pulsegate.config.tls.mode=terminate"], &["set plain: true instead"]),
+    (&["--set=pulsegate.config.tls.acme.domains={a.example}"], &["let cert-manager write the Secret"]),
+    (&["--set=pulsegate.ports.https=3000"], &["port 3000 belongs to container app; set ports to others"]),
+    (&[CERT_MANAGER], &["tls.certManager.dnsNames is empty; write the names of the site"]),
+    (
+        &["--set=tls.certManager.dnsNames={a}", CERT_MANAGER, "--set=tls.certificate=x", "--set=tls.privateKey=x"],
+        &["tls.certManager.enabled and tls.certificate are both set; choose one"],
+    ),
+    (&["--set=tls.certificate=x"], &["tls.certificate and tls.privateKey belong together"]),
+    (
+        &[
+            "--set=tls.certificate=x",
+            "--set=tls.privateKey=x",
+            "--set=pulsegate.plain=true",
+            "--set=pulsegate.config.forwarded.trusted_proxies={10.0.0.0/8}",
+        ],
+        &["tls has a certificate, and pulsegate.plain needs none"],
+    ),
+    // By the schemas, which helm words differently from version to version: the place is the same.
+    (&["--set=pulsegate.config.drain.window=15"], &["drain", "window", "string"]),
+    (&["--set=pulsegate.config.drain.window=15sec0nds"], &["drain", "window", "pattern"]),
+    (&["--set=pulsegate.config.drain.windo=15s"], &["windo", "llowed"]),
+    (&["--set=pulsegate.config.heartbeat=25s"], &["config", "heartbeat", "object"]),
+    (&["--set=pulsegate.config.heartbeat.max_missed=two"], &["max_missed", "integer"]),
+    (&["--set=pulsegate.config.route=/live/"], &["config", "route", "array"]),
+    (&["--set=pulsegate.image=7"], &["image", "string"]),
+    (&["--set=pulsegate.ports.https=https"], &["ports", "https", "integer"]),
+    (&["--set=pulsegate.ports.https=70000"], &["ports", "https", "65"]),
+    (&["--set=pulsegate.plain=yes"], &["plain", "boolean"]),
+    (&["--set=pulsegate.terminationGracePeriodSeconds=1m"], &["terminationGracePeriodSeconds"]),
+    (&["--set=pulsegate.imagePullPolicy=Sometimes"], &["imagePullPolicy"]),
+    (&["--set=pulsegate.colour=red"], &["colour", "llowed"]),
+    (&["--set=replicas=two"], &["replicas", "integer"]),
+    (&["--set=loopback=maybe"], &["loopback", "boolean"]),
+    (&["--set=service.type=Node"], &["service", "type"]),
+    (&["--set=autoscaling.enabled=true", "--set=autoscaling.cpuPercent=0"], &["cpuPercent"]),
+    (&["--set=colour=red"], &["colour", "llowed"]),
+];
+
+const CERT_MANAGER: &str = "--set=tls.certManager.enabled=true";
+
+const ROUTE_THAT_WAITS: &str = r#"pulsegate.config.route=[{"path":"/a/","heartbeat":{"close_grace":"9s"}}]"#;
+
+#[test]
+fn values_that_cannot_work_are_refused() {
+    for helm in HELMS {
+        let charts = Charts::build(helm);
+        for (arguments, words) in REFUSED {
+            let said = charts.refusal("express-example", arguments);
+            for word in *words {
+                assert!(said.contains(word), "{helm} {arguments:?}: no {word:?} in {said}");
+            }
+        }
+    }
+}
+
+/// The pods of another chart, by keys of its values, and words of the refusal.
+const REFUSED_PODS: &[(&str, &[&str])] = &[
+    ("hook", &["container app has a preStop hook of its own; let it last 20 s", "keepPreStop: true"]),
+    ("container", &["has a container named pulsegate already; remove it"]),
+    ("volume", &["has a volume named pulsegate-run already; remove it"]),
+    ("port", &["port 9090 belongs to container app"]),
+    ("empty", &["the pod's spec has no containers"]),
+    ("list", &["the pod's spec is no YAML"]),
+    ("text", &["spec is no map"]),
+    ("values", &["the values of the sidecar are missing"]),
+];
+
+#[test]
+fn pods_that_cannot_take_the_sidecar_are_refused() {
+    for helm in HELMS {
+        let charts = Charts::build(helm);
+        for (broken, words) in REFUSED_PODS {
+            let said = charts.refusal("umbrella", &["--set", &format!("broken={broken}")]);
+            for word in *words {
+                assert!(said.contains(word), "{helm} {broken}: no {word:?} in {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hook_that_lasts_is_kept_on_demand() {
+    for helm in HELMS {
+        let rendered = Charts::build(helm).render("umbrella", &["--set=broken=hook", "--set=proxy.keepPreStop=true"]);
+        let (_, pod) = rendered.split_once("\n  name: broken\n").expect("the pod");
+        let pod = pod.split_once("\n---\n").map_or(pod, |(pod, _)| pod);
+        assert!(pod.contains("preStop:\n            exec:\n") && !pod.contains("sleep:"), "{pod}");
+    }
+}
+
+#[test]
+fn limits_that_just_suffice_are_accepted() {
+    let accepted: &[&[&str]] = &[
+        &["--kube-version=1.30.0"],
+        &["--kube-version=v1.30.2-eks-1552ad0"],
+        &["--set=pulsegate.terminationGracePeriodSeconds=28"],
+        &["--set=global.region=eu"],
+        &["--set=pulsegate.config.drain.window=1h 30m 2s"],
+        &["--set=pulsegate.config.drain.delay=0s"],
+    ];
+    for helm in HELMS {
+        let charts = Charts::build(helm);
+        for arguments in accepted {
+            charts.render("express-example", arguments);
+        }
+    }
+}
