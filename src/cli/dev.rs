@@ -95,7 +95,7 @@ struct TrustArgs {
     #[arg(long, requires = "trust")]
     yes: bool,
     /// Remove the CA that --trust installed, and end.
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["trust", "open", "lan", "to", "listen", "inspect", "ca_out", "command"])]
     untrust: bool,
     /// Folder with the files and tools of the system, instead of /.
     #[arg(long, value_name = "DIR", hide = true)]

@@ -8,6 +8,7 @@ use pulsegate::tls::client::Trust;
 use pulsegate_test_kit::browser::start_turn;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::{Finished, Process};
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -31,12 +32,17 @@ impl Machine {
             "update-ca-certificates",
             "exec /usr/sbin/update-ca-certificates --localcertsdir \"$root/usr/local/share/ca-certificates\" \
              --certsdir \"$root/usr/share/ca-certificates\" --certsconf \"$root/etc/ca-certificates.conf\" \
-             --etccertsdir \"$root/etc/ssl/certs\" --hooksdir \"$root/etc/ca-certificates/update.d\"",
+             --etccertsdir \"$root/etc/ssl/certs\" --hooksdir \"$root/etc/ca-certificates/update.d\" \"$@\"",
         );
         for folder in ["usr/share/ca-certificates", "etc/ca-certificates/update.d"] {
             fs::create_dir_all(machine.root().join(folder)).expect("made");
         }
         fs::write(machine.root().join("etc/ca-certificates.conf"), "# none\n").expect("written");
+        // The tool leaves the bundle as it was if no authority is left at all.
+        let other =
+            CertificateParams::default().self_signed(&KeyPair::generate().expect("a key")).expect("signed").pem();
+        fs::create_dir_all(machine.anchor().with_file_name("")).expect("made");
+        fs::write(machine.anchor().with_file_name("other.crt"), other).expect("written");
         machine
     }
 
@@ -171,9 +177,11 @@ async fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed() {
     let removed = machine.untrust().await;
     assert_eq!(removed.succeeded().out.matches("  removed  ").count(), 4, "{removed:#?}");
     machine.is_untouched();
-    assert_eq!(fs::read_to_string(machine.bundle()).expect("there"), "", "no other authority was in it");
-    let left = fs::read_dir(machine.root().join("etc/ssl/certs")).expect("there").flatten();
-    assert_eq!(left.map(|entry| entry.file_name()).collect::<Vec<_>>(), ["ca-certificates.crt"], "no link is left");
+    let other = fs::read_to_string(machine.anchor().with_file_name("other.crt")).expect("it stays");
+    assert_eq!(fs::read_to_string(machine.bundle()).expect("there"), other, "the other authority alone");
+    let links = fs::read_dir(machine.root().join("etc/ssl/certs")).expect("there").flatten();
+    let dangling: Vec<_> = links.map(|entry| entry.path()).filter(|path| !path.exists()).collect();
+    assert!(dangling.is_empty(), "{dangling:?}");
     let nothing = machine.untrust().await;
     assert_eq!(nothing.succeeded().out, "No CA of pulsegate dev is installed.\n");
     let dev = machine.dev(&[]).await;
@@ -250,7 +258,10 @@ async fn without_a_folder_or_a_place_for_the_ca_the_way_out_is_named() {
     careless.dev(&trust).await.end().await;
     fs::set_permissions(&careless.kept()[0], fs::Permissions::from_mode(0o644)).expect("changed");
     let dev = careless.dev(&[]).await;
-    assert!(dev.guide.contains(", for this run only\n") && dev.guide.contains("is readable by others (mode 644); replace it"));
+    assert!(
+        dev.guide.contains(", for this run only\n")
+            && dev.guide.contains("is readable by others (mode 644); replace it")
+    );
     dev.end().await;
 }
 

@@ -17,8 +17,10 @@ struct Family {
     sign: &'static str,
     /// The ending that a certificate must have there.
     ending: &'static str,
-    /// The tool that takes up a change of the folder.
+    /// The tool that takes up a new certificate.
     tool: &'static [&'static str],
+    /// The arguments with which it takes up a removal too.
+    removing: &'static [&'static str],
 }
 
 /// The known families, and the order in which they are looked for.
@@ -29,6 +31,7 @@ const FAMILIES: [Family; 4] = [
         sign: "etc/pki/ca-trust/source/anchors",
         ending: "pem",
         tool: &["update-ca-trust", "extract"],
+        removing: &[],
     },
     // Arch
     Family {
@@ -36,6 +39,7 @@ const FAMILIES: [Family; 4] = [
         sign: "etc/ca-certificates/trust-source/anchors",
         ending: "crt",
         tool: &["trust", "extract-compat"],
+        removing: &[],
     },
     // openSUSE
     Family {
@@ -43,6 +47,8 @@ const FAMILIES: [Family; 4] = [
         sign: "usr/share/pki/trust/anchors",
         ending: "pem",
         tool: &["update-ca-certificates"],
+        // Otherwise dangling links stay in Debian's /etc/ssl/certs.
+        removing: &["--fresh"],
     },
     // Debian, Ubuntu, Alpine; the folder may have to be made.
     Family {
@@ -50,6 +56,8 @@ const FAMILIES: [Family; 4] = [
         sign: "etc/ssl/certs",
         ending: "crt",
         tool: &["update-ca-certificates"],
+        // Otherwise dangling links stay in Debian's /etc/ssl/certs.
+        removing: &["--fresh"],
     },
 ];
 
@@ -58,6 +66,7 @@ const FAMILIES: [Family; 4] = [
 pub(super) struct SystemStore {
     file: PathBuf,
     update: Vec<OsString>,
+    removing: &'static [&'static str],
     install: Option<PathBuf>,
     rm: Option<PathBuf>,
     privilege: Privilege,
@@ -72,7 +81,8 @@ impl SystemStore {
             let file = root.join(family.folder).join(format!("pulsegate-dev.{}", family.ending));
             let privilege = Privilege::for_folder(&root.join(family.folder), tools);
             let update = std::iter::once(tool.into()).chain(arguments.iter().map(OsString::from)).collect();
-            Some(Self { file, update, install: tools.find("install"), rm: tools.find("rm"), privilege })
+            let removing = family.removing;
+            Some(Self { file, update, removing, install: tools.find("install"), rm: tools.find("rm"), privilege })
         })
     }
 
@@ -89,7 +99,7 @@ impl SystemStore {
     /// Copies the certificate, and has it taken up. The copy is removed if that fails.
     pub(super) fn install(&self, certificate: &Path) -> Result<(), ToolError> {
         self.copy(certificate)?;
-        self.update().inspect_err(|_| {
+        self.update(&[]).inspect_err(|_| {
             // The failure of the tool is the one that counts.
             let _ = self.delete();
         })
@@ -98,7 +108,7 @@ impl SystemStore {
     /// Removes the certificate, and has that taken up.
     pub(super) fn remove(&self) -> Result<(), ToolError> {
         self.delete()?;
-        self.update()
+        self.update(self.removing)
     }
 
     fn copy(&self, certificate: &Path) -> Result<(), ToolError> {
@@ -127,8 +137,9 @@ impl SystemStore {
         }
     }
 
-    fn update(&self) -> Result<(), ToolError> {
-        run(&self.privilege.command(self.update.clone())).map(drop)
+    fn update(&self, more: &[&str]) -> Result<(), ToolError> {
+        let words = self.update.iter().cloned().chain(more.iter().map(OsString::from));
+        run(&self.privilege.command(words)).map(drop)
     }
 
     fn copying(&self, certificate: &Path) -> Vec<OsString> {
