@@ -1,5 +1,6 @@
 //! `pulsegate dev`: runs the proxy on a developer's machine, without any setup.
 
+mod arguments;
 mod authority;
 mod browser;
 mod echo;
@@ -13,13 +14,15 @@ mod trust;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::{Context, anyhow, bail};
 
+pub use self::arguments::DevArgs;
+use self::arguments::{ADDRESS, INSPECT};
 use self::authority::Authority;
 use self::echo::{Echo, PageContent, Port};
 use self::guide::{AuthorityOrigin, Guide};
@@ -27,7 +30,7 @@ use self::kept_ca::{KeptCa, KeptCaFiles};
 use self::live::PageSessions;
 use self::published::Published;
 use self::trust::TrustRequest;
-use super::app::{AppArgs, AppLaunch};
+use super::app::AppLaunch;
 use crate::child::free_port;
 use crate::config::{
     self, AdminSocket, Environment, Overrides, Settings, UpstreamSettings, UpstreamTarget, UserEnvironment,
@@ -37,70 +40,6 @@ use crate::server::{Server, StartError};
 use crate::telemetry::{self, HeartbeatLogging};
 use crate::tls::ServerConfigs;
 use crate::upstream::Unusable;
-
-/// The default address of the proxy.
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
-/// The default address of the inspect page.
-const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
-
-/// The arguments of `pulsegate dev`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-The command creates for this run only: a CA whose key stays in memory, a certificate for localhost and every name below \
-it, and an app without heartbeat code. With --trust the CA is kept, and this system trusts it. The heartbeat is faster than \
-in production, so that its effects are visible at once.
-
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, 128 + n after signal n, 126 or 127 \
-if it cannot be started")]
-pub struct DevArgs {
-    /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
-    #[arg(long, value_name = "URL")]
-    to: Option<String>,
-    /// Address to listen on, loopback or all addresses [default: 127.0.0.1:8443, or another port if that is taken].
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
-    listen: Option<SocketAddr>,
-    /// Listen on all addresses, with a certificate for the one in the local network, for a phone for example; --lan=ADDRESS
-    /// names it if this machine has several.
-    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, require_equals = true)]
-    #[expect(clippy::option_option, reason = "clap's form of an optional value")]
-    lan: Option<Option<Ipv4Addr>>,
-    /// Open the page in a browser.
-    #[arg(long)]
-    open: bool,
-    #[command(flatten)]
-    trust: TrustArgs,
-    /// Address of the inspect page, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
-    inspect: Option<SocketAddr>,
-    /// Silence of a client before it is pinged.
-    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
-    interval: Duration,
-    /// Time limit for a pinged client to show a sign of life.
-    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
-    timeout: Duration,
-    /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
-    #[arg(long, value_name = "FILE")]
-    ca_out: Option<PathBuf>,
-    #[command(flatten)]
-    app: AppArgs,
-}
-
-/// The flags about the trust of this system.
-#[derive(Debug, clap::Args)]
-struct TrustArgs {
-    /// Keep the CA, and install it where this system and its browsers look for authorities; asks before it does.
-    #[arg(long)]
-    trust: bool,
-    /// Agree to --trust without a question.
-    #[arg(long, requires = "trust")]
-    yes: bool,
-    /// Remove the CA that --trust installed, and end.
-    #[arg(long, conflicts_with_all = ["trust", "open", "lan", "to", "listen", "inspect", "ca_out", "command"])]
-    untrust: bool,
-    /// Folder with the files and tools of the system, instead of /.
-    #[arg(long, value_name = "DIR", hide = true)]
-    trust_root: Option<PathBuf>,
-}
 
 /// Runs the proxy until a signal ends it.
 ///
@@ -292,29 +231,6 @@ fn publish(wanted: Option<&Path>, port: u16, pem: &str, origin: &AuthorityOrigin
     }
 }
 
-/// Parses the address of the inspect page, which has to be loopback: the page can close connections, and asks for no
-/// token.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:4040".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the inspect page is for this machine alone: use 127.0.0.1 or [::1]".to_owned())
-    }
-}
-
-/// Parses the address of the proxy: loopback, for which the certificate is made, or all addresses, which include it.
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:8443".to_owned())?;
-    if address.ip().is_loopback() || address.ip().is_unspecified() {
-        Ok(address)
-    } else {
-        Err("the certificate is made for loopback: use 127.0.0.1, [::1], 0.0.0.0 or [::]".to_owned())
-    }
-}
-
 /// Writes a paragraph to standard output.
 fn print(paragraph: &impl Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -381,17 +297,5 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         args: DevArgs,
-    }
-
-    #[test]
-    fn only_addresses_that_the_certificate_can_serve_are_taken() {
-        for fits in ["127.0.0.1:0", "127.0.0.2:8443", "[::1]:8443", "0.0.0.0:8443", "[::]:8443"] {
-            assert!(listen(fits).is_ok(), "{fits}");
-        }
-        assert!(listen("192.0.2.1:8443").expect_err("not loopback").contains("loopback"));
-        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:4040").is_ok());
-        assert!(loopback("0.0.0.0:4040").expect_err("everywhere").contains("this machine alone"));
-        assert!(loopback("4040").expect_err("no address").contains("such as 127.0.0.1:4040"));
-        assert!(listen("8443").expect_err("no address").contains("such as 127.0.0.1:8443"));
     }
 }

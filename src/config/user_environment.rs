@@ -15,6 +15,8 @@ pub struct UserEnvironment {
     pub data: Option<PathBuf>,
     /// The folders of programs (`PATH`), and those for administrators.
     pub programs: Vec<PathBuf>,
+    /// The user who runs the command as another one (`SUDO_USER`).
+    pub sudo_user: Option<String>,
     /// Set if a browser can show a window.
     pub has_screen: bool,
 }
@@ -37,7 +39,8 @@ impl UserEnvironment {
         // `BROWSER` names one that needs no window.
         let shows = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"];
         let has_screen = cfg!(target_os = "macos") || shows.iter().any(|name| variable(name).is_some());
-        Self { home, data, programs, has_screen }
+        let sudo_user = variable("SUDO_USER").map(|name| name.to_string_lossy().into_owned());
+        Self { home, data, programs, sudo_user, has_screen }
     }
 
     /// Returns the path of the program `name`, which is searched in the folders of programs.
@@ -86,5 +89,6 @@ mod tests {
     fn a_browser_needs_a_screen() {
         assert!(!environment(&[("HOME", "/home/ann")]).has_screen);
         assert!(environment(&[("WAYLAND_DISPLAY", "wayland-0")]).has_screen);
+        assert!(environment(&[("SUDO_USER", "ann")]).sudo_user.is_some_and(|name| name == "ann"));
     }
 }

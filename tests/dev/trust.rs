@@ -197,6 +197,8 @@ async fn nothing_is_installed_without_consent() {
     let refused = Process::run("pulsegate dev", &mut machine.command(&["--trust"])).await;
     refused.failed(1, &["nothing was changed: standard input is no terminal", "--yes agrees in advance"]);
     assert!(refused.out.contains(&format!("  installs   {}, by update-ca-certificates\n", machine.anchor().display())));
+    let by_sudo = Process::run("pulsegate dev", machine.command(&["--trust"]).env("SUDO_USER", "ann")).await;
+    assert!(by_sudo.out.contains("later runs of ann do not get it. Without sudo they do"), "{by_sudo:#?}");
     machine.is_untouched();
 
     let (root, home) = (machine.root(), machine.home());

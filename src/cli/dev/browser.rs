@@ -1,12 +1,12 @@
 //! `--open`: the page in the user's browser.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::{io, thread};
 
-use std::os::unix::process::CommandExt;
-
 use crate::config::UserEnvironment;
+use crate::telemetry::Chain;
 
 /// The program that opens a URL in the browser of the user's choice.
 const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
@@ -29,17 +29,17 @@ pub(super) fn open(url: &str, user: &UserEnvironment, report: impl FnOnce(String
         }
     });
     if let Err(error) = waiting {
-        tracing::warn!(target: "pulsegate::dev", error = %crate::telemetry::Chain(&error), "cannot open a browser");
+        tracing::warn!(target: "pulsegate::dev", error = %Chain(&error), "cannot open a browser");
     }
 }
 
 /// Runs the opener to its end, in a process group of its own: Ctrl-C is for pulsegate alone.
-fn run(opener: PathBuf, url: &str) -> io::Result<std::process::ExitStatus> {
+fn run(opener: PathBuf, url: &str) -> io::Result<ExitStatus> {
     let mut command = Command::new(opener);
     command.arg(url).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
 }
 
-fn fault(ended: io::Result<std::process::ExitStatus>) -> Option<String> {
+fn fault(ended: io::Result<ExitStatus>) -> Option<String> {
     match ended {
         Ok(status) if status.success() => None,
         Ok(status) => Some(status.code().map_or_else(|| "was killed".to_owned(), |code| format!("exited with {code}"))),

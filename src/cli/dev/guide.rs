@@ -8,8 +8,9 @@ use std::time::SystemTime;
 
 use humantime::format_duration;
 
+use super::arguments::{ADDRESS, DevArgs, INSPECT};
+use super::echo;
 use super::kept_ca::date;
-use super::{ADDRESS, DevArgs, INSPECT, echo};
 use crate::config::UpstreamSettings;
 
 /// The origin of the authority.

@@ -51,6 +51,8 @@ struct TrustStores {
     list: Vec<TrustStore>,
     /// The databases of browsers that cannot be changed for lack of `certutil`.
     closed: Vec<PathBuf>,
+    /// The user who does not get the authority, since the command runs by sudo.
+    sudo_user: Option<String>,
 }
 
 impl TrustStore {
@@ -114,11 +116,21 @@ impl TrustStores {
             }
             None => (Vec::new(), databases),
         };
-        Self { list: system.into_iter().chain(keychain).chain(nss).collect(), closed }
+        Self {
+            list: system.into_iter().chain(keychain).chain(nss).collect(),
+            closed,
+            sudo_user: user.sudo_user.clone(),
+        }
     }
 
-    /// Returns the advice for browsers whose databases cannot be changed.
+    /// Returns the advice for a user whose browsers do not get the authority.
     fn advice(&self) -> Option<String> {
+        if let Some(user) = &self.sudo_user {
+            return Some(format!(
+                "This runs by sudo: the CA is root's, and browsers and later runs of {user} do not get it. Without sudo they \
+                 do, and sudo is called where it is needed."
+            ));
+        }
         let first = self.closed.first()?;
         Some(format!(
             "Browsers have authorities of their own, as in {}: for these install certutil (package libnss3-tools, \

@@ -224,6 +224,24 @@ mod tests {
     }
 
     #[test]
+    fn by_sudo_the_certificate_is_copied_and_removed() {
+        let (root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "echo \"$@\" >> $(dirname $0)/calls");
+        let (sudo, certificate) = (root.path().join("sudo"), root.path().join("ca.crt"));
+        fs::write(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] && shift\nexec \"$@\"\n").expect("written");
+        fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).expect("changed");
+        fs::write(&certificate, "a certificate").expect("written");
+        let store = SystemStore { privilege: Privilege::Sudo(sudo), ..store };
+        store.install(&certificate).expect("installed");
+        assert!(
+            store.holds("a certificate")
+                && fs::metadata(&store.file).is_ok_and(|file| file.permissions().mode() & 0o777 == PUBLIC)
+        );
+        store.remove().expect("removed");
+        assert!(!store.holds_any());
+        assert_eq!(fs::read_to_string(root.path().join("usr/sbin/calls")).expect("called"), "\n--fresh\n");
+    }
+
+    #[test]
     fn without_sudo_the_commands_for_root_are_named() {
         let (_root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "true");
         let store = SystemStore { privilege: Privilege::Missing, ..store };
