@@ -35,7 +35,9 @@ impl UserEnvironment {
         let default = if cfg!(target_os = "macos") { "Library/Application Support" } else { ".local/share" };
         let data = folder("XDG_DATA_HOME").or_else(|| Some(home.as_ref()?.join(default)));
         let path = variable("PATH").unwrap_or_default();
-        let programs = std::env::split_paths(&path).chain(ADMINISTRATION.map(PathBuf::from)).collect();
+        // Not the working folder, which may be another person's.
+        let programs = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+        let programs = programs.chain(ADMINISTRATION.map(PathBuf::from)).collect();
         // `BROWSER` names one that needs no window.
         let shows = ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"];
         let has_screen = cfg!(target_os = "macos") || shows.iter().any(|name| variable(name).is_some());
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn programs_for_administrators_are_found_too() {
-        let programs = environment(&[("PATH", "/opt/bin:/usr/bin")]).programs;
+        let programs = environment(&[("PATH", "/opt/bin::bin:/usr/bin")]).programs;
         assert_eq!(programs, ["/opt/bin", "/usr/bin", "/usr/sbin", "/sbin"].map(PathBuf::from));
         let found = environment(&[("PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"))]).program("artifacts");
         assert_eq!(found, Some(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/artifacts").into()));

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use pulsegate::tls::client::Trust;
 use pulsegate_test_kit::process::Process;
-use pulsegate_test_kit::wait::wait_for;
+use pulsegate_test_kit::wait::wait_until;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -67,16 +67,15 @@ async fn a_machine_without_that_address_is_refused_with_the_way_out() {
 async fn a_browser_is_opened_or_the_url_is_named() {
     let folder = TempDir::new().expect("make a temporary directory");
     let (opener, opened) = (folder.path().join("xdg-open"), folder.path().join("opened"));
-    // A pipe, so that the test waits for the browser.
-    Process::run("mkfifo", Command::new("mkfifo").arg(&opened)).await.succeeded();
     fs::write(&opener, format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display())).expect("written");
     fs::set_permissions(&opener, fs::Permissions::from_mode(0o755)).expect("changed");
     let arguments = ["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--open"];
     let mut with_screen = command(&arguments);
     with_screen.env("DISPLAY", ":99").env("PATH", folder.path());
     let dev = Dev::from(with_screen).await;
-    let url = wait_for("the browser", tokio::fs::read_to_string(&opened)).await.expect("read");
-    assert_eq!(url.trim_end(), format!("https://localhost:{}/", dev.port));
+    let url = format!("https://localhost:{}/\n", dev.port);
+    let read = || fs::read_to_string(&opened).unwrap_or_default();
+    wait_until("the browser", read, |opened| *opened == url).await;
     dev.end().await;
 
     let mut without_screen = command(&arguments);

@@ -158,6 +158,9 @@ async fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed() {
         dev.connect(&bundle, name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     dev.connect(&bundle, "example.com").await.expect_err("another name");
+    let mut verify = Command::new(CERTUTIL);
+    verify.args(["-V", "-u", "L", "-n", "pulsegate dev CA", "-d"]).arg(format!("sql:{}", firefox.display()));
+    Process::run("certutil", &mut verify).await.succeeded();
     for host in ["localhost", "app.localhost"] {
         let visited = machine.visit(&format!("https://{host}:{}/", dev.port)).await;
         assert!(visited.contains("\"status\":200"), "{visited}");

@@ -19,7 +19,7 @@ pub(super) enum LanError {
     /// The system has no route out of this machine.
     #[error(
         "this machine has no address in a local network{}; connect it to one, or name the address: --lan=192.168.1.5",
-        because(.0)
+        because(.0.as_ref())
     )]
     NoAddress(Option<io::Error>),
     /// The named address is another machine's.
@@ -29,8 +29,8 @@ pub(super) enum LanError {
     NotOurs(Ipv4Addr, io::Error),
 }
 
-fn because(error: &Option<io::Error>) -> String {
-    error.as_ref().map_or_else(String::new, |error| format!(" ({error})"))
+fn because(error: Option<&io::Error>) -> String {
+    error.map_or_else(String::new, |error| format!(" ({error})"))
 }
 
 /// Returns `wanted` if it belongs to this machine, or the address from which packets leave it.

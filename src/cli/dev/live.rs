@@ -159,14 +159,15 @@ fn event(name: &str, data: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn names(beats: &mut Beats, [pings, pongs, missed]: [u64; 3]) -> String {
-        let events = beats.beats(Beats { pings, pongs, missed }, Some(Duration::from_micros(250)), None);
+    fn names(beats: &mut Beats, [sent, answered, missed]: [u64; 3]) -> String {
+        let events =
+            beats.beats(Beats { pings: sent, pongs: answered, missed }, Some(Duration::from_micros(250)), None);
         let names = events.lines().filter_map(|line| line.strip_prefix("event: "));
         names.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn beats_are_told_in_their_order() {
+    fn beats_have_their_order() {
         let mut beats = Beats::default();
         assert_eq!(names(&mut beats, [0, 0, 0]), "");
         assert_eq!(names(&mut beats, [1, 0, 0]), "ping");

@@ -1,8 +1,8 @@
 //! Files for other programs: written whole or not at all.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The mode of a file that everybody may read.
@@ -65,7 +65,11 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     name.push(format!(".{:08x}", fastrand::u32(..)));
     let fresh = PathBuf::from(name);
     let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh);
-    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    // The process may take more permissions away (umask) than a file for everybody must have.
+    let written = opened.and_then(|mut file| {
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())
+    });
     let placed = written.and_then(|()| fs::rename(&fresh, path));
     if placed.is_err() {
         // The first error is the one returned.
@@ -76,7 +80,7 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     use tempfile::TempDir;
 

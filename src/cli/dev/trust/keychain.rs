@@ -37,7 +37,7 @@ impl Keychain {
         run(&self.command(words.into_iter().chain([self.path.clone().into(), certificate.into()]))).map(drop)
     }
 
-    /// Removes the trust, and the certificate.
+    /// Removes the trust. The certificate itself stays in the keychain, without effect.
     pub(super) fn remove(&self, certificate: &Path) -> Result<(), ToolError> {
         run(&self.command(["remove-trusted-cert".into(), certificate.into()])).map(drop)
     }
