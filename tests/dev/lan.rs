@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use pulsegate::tls::client::Trust;
 use pulsegate_test_kit::process::Process;
@@ -11,6 +12,7 @@ use tokio::process::Command;
 
 use super::{Dev, command, refused, word_after};
 use crate::PULSEGATE;
+use crate::operate::terminal::Terminal;
 
 /// Returns the program in a network namespace of its own, after this script.
 fn in_namespace(script: &str, arguments: &[&str]) -> Command {
@@ -52,6 +54,17 @@ async fn a_named_address_is_served_with_a_certificate_for_it() {
 }
 
 #[tokio::test]
+async fn a_terminal_shows_a_code_for_phones() {
+    let words = ["dev", "--listen", "0.0.0.0:0", "--inspect", "127.0.0.1:0", "--lan=127.0.0.2"];
+    let mut terminal = Terminal::start_with(&words, &[("XDG_DATA_HOME", Path::new("/nonexistent"))]);
+    terminal.shows("Ctrl-C ends it").await;
+    // A corner of the code, black on white.
+    terminal.shows("\x1b[30;107m    █▀▀▀▀▀█ ").await;
+    terminal.types(b"\x03").await;
+    terminal.shows("exit 0").await;
+}
+
+#[tokio::test]
 async fn a_machine_without_that_address_is_refused_with_the_way_out() {
     let alone = Process::run("pulsegate dev", &mut in_namespace("", &["--lan"])).await;
     alone.failed(1, &["this machine has no address in a local network (", "--lan=192.168.1.5"]);
@@ -66,16 +79,16 @@ async fn a_machine_without_that_address_is_refused_with_the_way_out() {
 #[tokio::test]
 async fn a_browser_is_opened_or_the_url_is_named() {
     let folder = TempDir::new().expect("make a temporary directory");
-    let (opener, opened) = (folder.path().join("xdg-open"), folder.path().join("opened"));
-    fs::write(&opener, format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display())).expect("written");
+    let (opener, visited) = (folder.path().join("xdg-open"), folder.path().join("visited"));
+    fs::write(&opener, format!("#!/bin/sh\necho \"$1\" > '{}'\n", visited.display())).expect("written");
     fs::set_permissions(&opener, fs::Permissions::from_mode(0o755)).expect("changed");
     let arguments = ["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--open"];
     let mut with_screen = command(&arguments);
     with_screen.env("DISPLAY", ":99").env("PATH", folder.path());
     let dev = Dev::from(with_screen).await;
     let url = format!("https://localhost:{}/\n", dev.port);
-    let read = || fs::read_to_string(&opened).unwrap_or_default();
-    wait_until("the browser", read, |opened| *opened == url).await;
+    let read = || fs::read_to_string(&visited).unwrap_or_default();
+    wait_until("the browser", read, |visited| *visited == url).await;
     dev.end().await;
 
     let mut without_screen = command(&arguments);

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use super::authority::Authority;
-use super::published::{PUBLIC, SECRET, replace};
+use super::published::{PUBLIC, Published, SECRET, replace};
 use crate::config::UserEnvironment;
 use crate::tls::Identity;
 
@@ -156,18 +156,15 @@ impl KeptCaFiles {
         let (secret, certificate) = (self.secret(), self.certificate());
         let authority = Authority::to_keep(now)
             .map_err(|error| KeptCaError::Malformed { path: secret.clone(), reason: error.to_string() })?;
-        let failed = |action, path: &Path| {
-            let path = path.to_path_buf();
-            move |source| KeptCaError::Io { action, path, source }
-        };
         let folder = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         folder.map_err(failed("create", &self.folder))?;
         replace(&certificate, authority.pem(), PUBLIC).map_err(failed("write", &certificate))?;
         let both = authority.key_pem() + authority.pem();
         replace(&secret, &both, SECRET).map_err(failed("write", &secret))?;
+        // What is there now, which may be another process's.
         match self.load(now)? {
             Some(kept) => Ok(kept),
-            None => Err(KeptCaError::Io { action: "read", path: secret, source: io::ErrorKind::NotFound.into() }),
+            None => Err(failed("read", &secret)(io::ErrorKind::NotFound.into())),
         }
     }
 
@@ -189,6 +186,23 @@ impl KeptCaFiles {
         let _ = fs::remove_dir(&self.folder);
         Ok(())
     }
+}
+
+impl KeptCa {
+    /// Writes the file of the certificate alone anew, if it has another one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(super) fn restore_certificate(&self) -> Result<(), KeptCaError> {
+        let (path, pem) = (&self.certificate, self.authority.pem());
+        if Published::holds(path, pem) { Ok(()) } else { replace(path, pem, PUBLIC).map_err(failed("write", path)) }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> KeptCaError + use<> {
+    let path = path.to_path_buf();
+    move |source| KeptCaError::Io { action, path, source }
 }
 
 /// The first line of a certificate in PEM (RFC 7468 §5).
@@ -222,6 +236,9 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&files.secret()), mode(&files.folder)), (0o600, 0o700));
 
+        fs::remove_file(files.certificate()).expect("removed");
+        first.restore_certificate().expect("written");
+        assert_eq!(fs::read_to_string(files.certificate()).expect("there again"), first.authority.pem());
         let later = first.not_after - Duration::from_hours(24);
         assert!(files.load(later).expect("valid still").is_some());
         assert!(files.load_unless_old(later).expect("no error").is_none(), "a new one in time");

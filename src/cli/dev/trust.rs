@@ -162,7 +162,10 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
     let stores = TrustStores::find(request);
     if stores.list.is_empty() {
         let advice = stores.advice().map(|advice| format!(" {advice}")).unwrap_or_default();
-        bail!("no list of trusted authorities was found that can be changed on this system; {BY_HAND}.{advice}");
+        bail!(
+            "no list of trusted authorities was found that can be changed on this system; on Linux the package \
+             ca-certificates has one, and {BY_HAND}.{advice}"
+        );
     }
     let kept = files.load_unless_old(now)?;
     let is_missing = |store: &&TrustStore| !kept.as_ref().is_some_and(|kept| store.holds(kept));
@@ -182,6 +185,7 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
         Some(kept) => kept,
         None => files.create(now)?,
     };
+    kept.restore_certificate()?;
     let mut faults = Vec::new();
     for store in &missing {
         match store.install(&kept.certificate) {
