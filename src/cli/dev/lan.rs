@@ -7,7 +7,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use thiserror::Error;
 
-/// An address of documentation (RFC 5737). No packet is sent to it; the system says from where it would send one.
+/// An address of documentation (RFC 5737). No packet is sent to it; the system chooses the address from which it would send one.
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 /// Black on white, whatever the colours of the terminal are: cameras read nothing else reliably.

@@ -99,7 +99,7 @@ mod tests {
         drop(published);
         assert!(path.exists(), "what a person asked for stays");
         drop(Published { path: path.clone(), temporary: true });
-        assert!(!path.exists(), "what nobody asked for goes");
+        assert!(!path.exists(), "a temporary file goes");
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "no half-written file is left");
     }
 

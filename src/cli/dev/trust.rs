@@ -23,10 +23,10 @@ use self::tool::{ToolError, Tools};
 use super::kept_ca::{KeptCa, KeptCaFiles};
 use crate::config::UserEnvironment;
 
-/// The answer to a user who wants to trust an authority by hand.
+/// The remedy on a system without a known list of authorities.
 const BY_HAND: &str = "`--ca-out FILE` writes the CA of one run, for you to import by hand";
 
-/// The wish to install or remove the authority.
+/// A request to install or to remove the authority.
 #[derive(Debug)]
 pub(super) struct TrustRequest<'a> {
     /// The environment of the user.
@@ -171,13 +171,13 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
     let is_missing = |store: &&TrustStore| !kept.as_ref().is_some_and(|kept| store.holds(kept));
     let missing: Vec<_> = stores.list.iter().filter(is_missing).collect();
     if kept.is_some() && missing.is_empty() {
-        say("The CA is installed already.")?;
-        stores.advice().map_or(Ok(()), |advice| say(&advice))?;
+        print_line("The CA is installed already.")?;
+        stores.advice().map_or(Ok(()), |advice| print_line(&advice))?;
         return Ok(kept);
     }
-    say(&plan(&files, kept.is_none(), &missing, stores.advice().as_deref()))?;
+    print_line(&plan(&files, kept.is_none(), &missing, stores.advice().as_deref()))?;
     if !request.agreed && !agrees()? {
-        say("Nothing was changed.")?;
+        print_line("Nothing was changed.")?;
         return Ok(kept);
     }
     let is_new = kept.is_none();
@@ -189,12 +189,12 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
     let mut faults = Vec::new();
     for store in &missing {
         match store.install(&kept.certificate) {
-            Ok(()) => say(&format!("  installed  {store}"))?,
+            Ok(()) => print_line(&format!("  installed  {store}"))?,
             Err(error) => faults.push(error.to_string()),
         }
     }
     if faults.is_empty() {
-        say("")?;
+        print_line("")?;
         return Ok(Some(kept));
     }
     if is_new && faults.len() == missing.len() {
@@ -214,13 +214,13 @@ pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
     let certificate = files.certificate();
     let holders: Vec<_> = stores.list.iter().filter(|store| store.holds_any(&certificate)).collect();
     if holders.is_empty() && !files.exist() {
-        say("No CA of pulsegate dev is installed.")?;
+        print_line("No CA of pulsegate dev is installed.")?;
         return Ok(());
     }
     let mut faults = Vec::new();
     for store in holders {
         match store.remove(&certificate) {
-            Ok(()) => say(&format!("  removed  {store}"))?,
+            Ok(()) => print_line(&format!("  removed  {store}"))?,
             Err(error) => faults.push(error.to_string()),
         }
     }
@@ -232,8 +232,8 @@ pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
         );
     }
     files.remove()?;
-    say(&format!("  removed  {}", files.secret().display()))?;
-    stores.advice().map_or(Ok(()), |advice| say(&advice))?;
+    print_line(&format!("  removed  {}", files.secret().display()))?;
+    stores.advice().map_or(Ok(()), |advice| print_line(&advice))?;
     Ok(())
 }
 
@@ -265,6 +265,6 @@ fn agrees() -> anyhow::Result<bool> {
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
-fn say(line: &str) -> io::Result<()> {
+fn print_line(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }

@@ -20,7 +20,7 @@ const SHOWN: usize = 300;
 #[derive(Debug, Error)]
 pub(super) enum ToolError {
     /// A tool failed.
-    #[error("`{command}` {end}{}; run it yourself to see why", said(.output))]
+    #[error("`{command}` {end}{}; run it yourself to see why", quoted(.output))]
     Failed { command: String, end: String, output: String },
     /// A tool could not be started.
     #[error("cannot run `{command}`: {source}")]
@@ -33,7 +33,7 @@ pub(super) enum ToolError {
     NoSudo { folder: PathBuf, commands: String },
 }
 
-fn said(output: &str) -> String {
+fn quoted(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(": {output}") }
 }
 
@@ -145,7 +145,7 @@ mod tests {
         let tools = |folder: &Path| Tools { folders: vec![folder.into()] };
         let folder = tempfile::TempDir::new().expect("a folder");
         assert_eq!(Privilege::for_folder(&folder.path().join("new"), &tools(folder.path())), Privilege::Own);
-        // Nobody may write there, root neither.
+        // No user may write there, root neither.
         let of_root = Path::new("/proc/self/new");
         assert_eq!(Privilege::for_folder(of_root, &tools(folder.path())), Privilege::Missing);
         let sudo = folder.path().join("sudo");
