@@ -50,6 +50,7 @@ mod tls_files;
 mod unknown_keys;
 mod unread_variables;
 mod upstream;
+mod user_environment;
 mod value_types;
 pub mod watch;
 
@@ -74,6 +75,7 @@ pub use settings::*;
 pub(crate) use suggestion::nearest;
 pub use tls_files::{TlsFault, TlsRole};
 pub use unread_variables::UnreadVariable;
+pub use user_environment::{UserEnvironment, find_program};
 
 use document::Document;
 use layers::Layers;

@@ -47,6 +47,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// A proxy with open ports that does not accept yet: clients wait in the kernel's queue.
 pub struct Server {
     current: Arc<CurrentGeneration>,
+    registry: Arc<Registry>,
     address: SocketAddr,
     redirect: Option<SocketAddr>,
     listeners: Vec<Listeners>,
@@ -120,8 +121,9 @@ impl Server {
         let plain = plain.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let listeners = tls.into_iter().zip(plain).map(|(tls, redirect)| Listeners { tls, redirect }).collect();
         let admin = admin::bind(&settings.admin, settings.limits.handshake)?;
+        let registry = Arc::new(Registry::new(fastrand::u32(..)).keeping(settings.admin.closed_sessions));
         let current = CurrentGeneration::new(Generation::first(Arc::new(settings), terminator, apps));
-        Ok(Self { current, address, redirect, listeners, admin, dev: None, follows: None })
+        Ok(Self { current, registry, address, redirect, listeners, admin, dev: None, follows: None })
     }
 
     /// Enables development mode, in which a client can be made to appear dead. `unreachable` is called at the first
@@ -149,6 +151,11 @@ impl Server {
     /// Returns the address of the admin API: as configured, with the real port.
     pub fn admin_address(&self) -> Option<&AdminSocket> {
         self.admin.admin_address()
+    }
+
+    /// Returns the sessions.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Serves on threads of its own until `shutdown` has completed; blocks the calling thread.
@@ -188,9 +195,7 @@ impl Server {
         let began = Instant::now();
         shutdown.prepare(plan(&self.current.load()));
         let metrics: Arc<Metrics> = Arc::default();
-        let registry =
-            Arc::new(Registry::new(fastrand::u32(..)).keeping(self.current.load().settings.admin.closed_sessions));
-        let counted = Arc::clone(&registry);
+        let counted = Arc::clone(&self.registry);
         metrics.observe_traffic(move || counted.traffic());
         let open_files = descriptors::raise_limit();
         let gate = ConnectionLimiter::new(self.current.limits(), Arc::clone(&metrics));
@@ -200,7 +205,7 @@ impl Server {
             startup: Arc::new(admin::Startup::of(self.listeners.len())),
             spans: Spans::to(self.current.load().settings.otel.as_ref()),
             current: self.current,
-            registry,
+            registry: self.registry,
             metrics,
             shutdown,
         });

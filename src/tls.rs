@@ -11,6 +11,7 @@ mod contents;
 mod fingerprint;
 mod identity;
 mod leg;
+mod on_demand;
 mod plain;
 mod records;
 mod server_config;

@@ -1,5 +1,9 @@
 //! `pulsegate dev` as a process: the certificate, the page, the echo, and the end of a silent client.
 
+mod lan;
+mod page;
+mod trust;
+
 use std::path::{Path, PathBuf};
 
 use futures_util::{SinkExt, StreamExt};
@@ -26,7 +30,12 @@ struct Dev {
 impl Dev {
     /// Starts it and reads its guide.
     async fn start(arguments: &[&str]) -> Self {
-        let process = Process::start_without_input("pulsegate dev", &mut command(arguments));
+        Self::from(command(arguments)).await
+    }
+
+    /// Starts `command` and reads its guide.
+    async fn from(mut command: Command) -> Self {
+        let process = Process::start_without_input("pulsegate dev", &mut command);
         process.line("the guide", |line| line.text.contains("Ctrl-C ends it")).await;
         let guide = process.text_of(OutputStream::Stdout);
         let port = word_after(&guide, "https://localhost:").trim_end_matches('/').parse().expect("a port");
@@ -65,7 +74,8 @@ impl Dev {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(PULSEGATE);
-    command.arg("dev").args(arguments);
+    // A CA that the user of this machine has installed is none of the tests' business.
+    command.arg("dev").args(arguments).env("XDG_DATA_HOME", "/nonexistent");
     command
 }
 
@@ -282,7 +292,7 @@ async fn an_app_that_is_not_there_is_asked_for_once_at_the_first_request() {
     drop(listener);
     let url = format!("http://127.0.0.1:{port}");
     let dev = Dev::start(&["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--to", &url]).await;
-    let express = "Express: `app.set('trust proxy', 'loopback')`, or secure cookies are not set.";
+    let express = "  Express    app.set('trust proxy', 'loopback'), or secure cookies are not set\n";
     assert_eq!(dev.guide.matches(express).count(), 1, "{}", dev.guide);
     for _ in 0..2 {
         assert!(get(dev.trusted().await, "/").await.starts_with("HTTP/1.1 502 "));

@@ -1,72 +1,58 @@
 //! `pulsegate dev`: runs the proxy on a developer's machine, without any setup.
 
+mod arguments;
 mod authority;
+mod browser;
 mod echo;
+mod guide;
+mod kept_ca;
+mod lan;
+mod live;
+mod published;
+mod trust;
 
-use std::fmt::{self, Display};
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use anyhow::{Context, anyhow};
-use humantime::format_duration;
+use anyhow::{Context, anyhow, bail};
 
-use self::authority::{Loopback, Published};
-use self::echo::{Echo, Port};
-use super::app::{AppArgs, AppLaunch};
+pub use self::arguments::DevArgs;
+use self::arguments::{ADDRESS, INSPECT};
+use self::authority::Authority;
+use self::echo::{Echo, PageContent, Port};
+use self::guide::{AuthorityOrigin, Guide};
+use self::kept_ca::{KeptCa, KeptCaFiles};
+use self::live::PageSessions;
+use self::published::Published;
+use self::trust::TrustRequest;
+use super::app::AppLaunch;
 use crate::child::free_port;
-use crate::config::{self, AdminSocket, Environment, Overrides, Settings, UpstreamSettings, UpstreamTarget};
+use crate::config::{
+    self, AdminSocket, Environment, Overrides, Settings, UpstreamSettings, UpstreamTarget, UserEnvironment,
+};
 use crate::drain::{OnHangup, Shutdown};
 use crate::server::{Server, StartError};
 use crate::telemetry::{self, HeartbeatLogging};
-use crate::tls::Identity;
+use crate::tls::ServerConfigs;
 use crate::upstream::Unusable;
-
-/// The default address of the proxy.
-const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
-/// The default address of the inspect page.
-const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4040);
-
-/// The arguments of `pulsegate dev`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
-heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
-
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, 128 + n after signal n, 126 or 127 \
-if it cannot be started")]
-pub struct DevArgs {
-    /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
-    #[arg(long, value_name = "URL")]
-    to: Option<String>,
-    /// Address to listen on, loopback or all addresses [default: 127.0.0.1:8443, or another port if that is taken].
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
-    listen: Option<SocketAddr>,
-    /// Address of the inspect page, on loopback [default: 127.0.0.1:4040, or another port if that is taken].
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback)]
-    inspect: Option<SocketAddr>,
-    /// Silence of a client before it is pinged.
-    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
-    interval: Duration,
-    /// Time limit for a pinged client to show a sign of life.
-    #[arg(long, default_value = "5s", value_parser = super::duration::parse)]
-    timeout: Duration,
-    /// Write the CA's certificate here and leave it [default: a temporary file, removed at the end].
-    #[arg(long, value_name = "FILE")]
-    ca_out: Option<PathBuf>,
-    #[command(flatten)]
-    app: AppArgs,
-}
 
 /// Runs the proxy until a signal ends it.
 ///
 /// # Errors
 ///
-/// The flags are invalid, a port cannot be opened, or the proxy fails.
+/// The flags are invalid, the CA cannot be installed, a port cannot be opened, or the proxy fails.
 pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    let user = UserEnvironment::of_process();
+    let trust = TrustRequest { user: &user, root: args.trust.trust_root.as_deref(), agreed: args.trust.yes };
+    if args.trust.untrust {
+        return trust::remove(&trust).map(|()| ExitCode::SUCCESS);
+    }
+    let lan = lan(args)?;
     let command = args.app.command();
     let port = match (&args.to, &command) {
         (None, None) => Some(Port::open().context("cannot start the echo app")?),
@@ -82,26 +68,30 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let settings = settings(args, &app)?;
     let _logging = telemetry::init(&settings.log, HeartbeatLogging::Shown).context("cannot log")?;
 
-    let Loopback { authority, chain, key } = Loopback::new(SystemTime::now()).context("cannot make a certificate")?;
-    let identity = Identity::from_der(chain, key).context("cannot use the certificate that was just made")?;
+    let (authority, origin) = authority(args, &trust, lan)?;
+    let pem = authority.pem().to_owned();
     let app = Arc::clone(&settings.upstream);
-    let server = bind(settings, identity, args)?;
+    let server = bind(&settings, authority, lan, args)?;
     let server = {
         let app = Arc::clone(&app);
         server.for_development(move |unusable| drop(print(&unreachable(&app, unusable))))
     };
-    let authority = publish(args.ca_out.as_deref(), server.address().port(), &authority)?;
+    let published = publish(args.ca_out.as_deref(), server.address().port(), &pem, &origin)?;
 
     let inspect = match server.admin_address() {
         Some(AdminSocket::Tcp(address)) => *address,
         other => anyhow::bail!("the inspect page has no port, but {other:?}"),
     };
     // The built-in app runs as long as `_echo` exists.
-    let echo = port.map(|port| Echo::start(port, args.interval, args.timeout, inspect));
+    let content = PageContent { interval: args.interval, timeout: args.timeout, inspect, authority: &pem };
+    let sessions = PageSessions::new(Arc::clone(server.registry()));
+    let echo = port.map(|port| Echo::start(port, &content, sessions));
     let _echo = echo.transpose().context("cannot start the echo app")?;
-    let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
+    let places = trust::places(&trust);
+    let guide =
+        Guide { args, app, address: server.address(), inspect, authority: published.path(), origin, lan, places };
     // The text names Ctrl-C, which removes the certificate only once signals are handled, so it is printed after that.
-    let serve = |shutdown| server.run_announced(shutdown, || print(&guide));
+    let serve = |shutdown| server.run_announced(shutdown, || announce(&guide, &user));
     let Some(command) = command else {
         return Ok(serve(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?);
     };
@@ -109,9 +99,65 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within }.serve(serve)
 }
 
+/// Prints the guide, with a QR code for a phone if that leads to a terminal, and opens a browser on request.
+fn announce(guide: &Guide<'_>, user: &UserEnvironment) -> io::Result<()> {
+    print(guide)?;
+    if let Some(code) = guide.lan_url().filter(|_| io::stdout().is_terminal()).and_then(|url| lan::qr_code(&url)) {
+        print(&code)?;
+    }
+    if guide.args.open {
+        browser::open(&guide.url(), user, |fault| drop(print(&fault)));
+    }
+    Ok(())
+}
+
+/// Returns the address of this machine in the local network, on request.
+fn lan(args: &DevArgs) -> anyhow::Result<Option<Ipv4Addr>> {
+    let Some(wanted) = args.lan else { return Ok(None) };
+    if let Some(listen) = args.listen.filter(|listen| listen.ip().is_loopback()) {
+        bail!("--listen {listen} is for this machine alone: leave it out, or write --listen 0.0.0.0:{}", listen.port());
+    }
+    let address = lan::address(wanted)?;
+    if args.trust.trust && !authority::is_private(address) {
+        bail!("{address} is no private address, and the CA of --trust is for these only; leave out --trust or --lan");
+    }
+    Ok(Some(address))
+}
+
+/// Returns the authority: the one that is kept, or that `--trust` now makes and installs, and otherwise one for this run.
+fn authority(
+    args: &DevArgs,
+    trust: &TrustRequest<'_>,
+    lan: Option<Ipv4Addr>,
+) -> anyhow::Result<(Authority, AuthorityOrigin)> {
+    let (kept, note) = if args.trust.trust {
+        (trust::install(trust)?, None)
+    } else {
+        // Without a folder for it none can be kept.
+        match KeptCaFiles::of(trust.user).map(|files| files.load(SystemTime::now())) {
+            Ok(Ok(kept)) => (kept, None),
+            Ok(Err(error)) => (None, Some(error.to_string())),
+            Err(_) => (None, None),
+        }
+    };
+    let foreign = lan.filter(|address| !authority::is_private(*address));
+    match (kept, foreign) {
+        (Some(KeptCa { authority, not_after, certificate }), None) => {
+            Ok((authority, AuthorityOrigin::Kept { not_after, certificate }))
+        }
+        (kept, _) => {
+            let outside =
+                || kept.and(foreign).map(|address| format!("{address} is outside the networks of the kept CA"));
+            let authority = Authority::for_one_run(SystemTime::now(), lan).context("cannot make a certificate")?;
+            Ok((authority, AuthorityOrigin::Run { note: note.or_else(outside) }))
+        }
+    }
+}
+
 /// Returns the settings of a configuration file with these flags and nothing else; the environment is not read.
 fn settings(args: &DevArgs, app: &str) -> anyhow::Result<Settings> {
-    let address = args.listen.unwrap_or(ADDRESS);
+    let everywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), ADDRESS.port());
+    let address = args.listen.unwrap_or(if args.lan.is_some() { everywhere } else { ADDRESS });
     let (interval, timeout) = (args.interval.as_millis(), args.timeout.as_millis());
     let mut file = toml_edit::DocumentMut::new();
     file["listen"]["address"] = toml_edit::value(address.to_string());
@@ -146,10 +192,18 @@ fn in_flags(report: &config::Report) -> String {
 }
 
 /// Opens the ports; a default port in use is replaced by one that the system chooses.
-fn bind(mut settings: Settings, identity: Identity, args: &DevArgs) -> Result<Server, StartError> {
+fn bind(settings: &Settings, authority: Authority, lan: Option<Ipv4Addr>, args: &DevArgs) -> anyhow::Result<Server> {
+    let mut settings = settings.clone();
+    let identity = authority.issue_for_machine(SystemTime::now(), lan).context("cannot make a certificate")?;
+    let authority = Arc::new(authority);
+    let certificates = || {
+        let authority = Arc::clone(&authority);
+        let issue = move |name: &str| authority.issue_below_localhost(SystemTime::now(), name);
+        ServerConfigs::from(identity.clone()).with_on_demand(issue)
+    };
     // Each address is replaced once at most: a port that the system chooses is free.
     for _ in 0..2 {
-        match Server::bind(settings.clone(), identity.clone()) {
+        match Server::bind(settings.clone(), certificates()) {
             Err(StartError::Listen { source, .. })
                 if args.listen.is_none() && source.kind() == io::ErrorKind::AddrInUse =>
             {
@@ -158,102 +212,23 @@ fn bind(mut settings: Settings, identity: Identity, args: &DevArgs) -> Result<Se
             Err(error) if args.inspect.is_none() && error.is_admin_port_taken() => {
                 settings.admin.socket = Some(AdminSocket::Tcp(SocketAddr::new(INSPECT.ip(), 0)));
             }
-            other => return other,
+            other => return Ok(other?),
         }
     }
-    Server::bind(settings, identity)
+    Ok(Server::bind(settings, certificates())?)
 }
 
-fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
-    match wanted {
-        Some(path) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
-        None => {
+/// Returns the file of the authority's certificate, which is written unless it is kept.
+fn publish(wanted: Option<&Path>, port: u16, pem: &str, origin: &AuthorityOrigin) -> anyhow::Result<Published> {
+    match (wanted, origin) {
+        (Some(path), _) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
+        (None, AuthorityOrigin::Kept { certificate, .. }) if Published::holds(certificate, pem) => {
+            Ok(Published::kept(certificate))
+        }
+        (None, _) => {
             Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
         }
     }
-}
-
-/// Parses the address of the inspect page, which has to be loopback: the page can close connections, and asks for no
-/// token.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:4040".to_owned())?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err("the inspect page is for this machine alone: use 127.0.0.1 or [::1]".to_owned())
-    }
-}
-
-/// Parses the address of the proxy: loopback, for which the certificate is made, or all addresses, which include it.
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "must be an address and a port such as 127.0.0.1:8443".to_owned())?;
-    if address.ip().is_loopback() || address.ip().is_unspecified() {
-        Ok(address)
-    } else {
-        Err("the certificate is made for loopback: use 127.0.0.1, [::1], 0.0.0.0 or [::]".to_owned())
-    }
-}
-
-/// The instructions printed at the start.
-struct Guide<'a> {
-    args: &'a DevArgs,
-    app: Arc<UpstreamSettings>,
-    address: SocketAddr,
-    inspect: SocketAddr,
-    authority: &'a Path,
-}
-
-impl Display for Guide<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let built_in = self.args.to.is_none() && self.args.app.command().is_none();
-        let port = self.address.port();
-        let (https, path) = (format!("https://localhost:{port}/"), if built_in { echo::PATH } else { "/" });
-        let wss = format!("wss://localhost:{port}{path}");
-        let ca = self.authority.display();
-        let (interval, timeout) = (format_duration(self.args.interval), format_duration(self.args.timeout));
-        let bound = format_duration(self.args.interval + self.args.timeout);
-        let app = if built_in { "the built-in echo app".to_owned() } else { self.app.to_string() };
-
-        writeln!(f, "TLS and heartbeats in front of {app}")?;
-        if self.args.listen.is_none() && port != ADDRESS.port() {
-            writeln!(f, "Port {} is taken; this is port {port}.", ADDRESS.port())?;
-        }
-        if self.args.inspect.is_none() && self.inspect.port() != INSPECT.port() {
-            writeln!(f, "Port {} is taken; the inspect page is on port {}.", INSPECT.port(), self.inspect.port())?;
-        }
-        writeln!(f)?;
-        writeln!(f, "  https      {https}")?;
-        writeln!(f, "  WebSocket  {wss}")?;
-        writeln!(f, "  inspect    http://{}/", self.inspect)?;
-        writeln!(f, "  heartbeat  a ping after {interval} of silence, {timeout} to answer, then both legs are closed")?;
-        writeln!(f, "  CA         {ca}, for this run only")?;
-        writeln!(f)?;
-        writeln!(f, "Trust the CA, which is valid for localhost only:")?;
-        writeln!(f, "  curl       curl --cacert {ca} {https}")?;
-        writeln!(f, "  Node       NODE_EXTRA_CA_CERTS={ca} node client.js")?;
-        writeln!(f, "  Chromium   chrome://certificate-manager, Custom, Import; or accept the warning once")?;
-        writeln!(f, "  Debian     sudo cp {ca} /usr/local/share/ca-certificates/pulsegate-dev.crt")?;
-        writeln!(f, "             sudo update-ca-certificates")?;
-        writeln!(f)?;
-        if !built_in {
-            writeln!(f, "Express: `app.set('trust proxy', 'loopback')`, or secure cookies are not set.")?;
-            writeln!(f)?;
-        }
-        writeln!(f, "Try it from another terminal:")?;
-        writeln!(f, "  {} ping --interval 1m --ca {ca} {wss}", program())?;
-        writeln!(f, "Ctrl-Z there simulates a dead client: within {bound} both its legs are closed.")?;
-        writeln!(f, "The inspect page shows it, and so does")?;
-        writeln!(f, "  {} top --admin {}", program(), self.inspect)?;
-        writeln!(f)?;
-        write!(f, "Events are shown here; Ctrl-C ends it.")
-    }
-}
-
-/// Returns the command by which this program was started, for lines to copy into a shell.
-fn program() -> String {
-    std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), |path| path.to_string_lossy().into_owned())
 }
 
 /// Writes a paragraph to standard output.
@@ -322,17 +297,5 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         args: DevArgs,
-    }
-
-    #[test]
-    fn only_addresses_that_the_certificate_can_serve_are_taken() {
-        for fits in ["127.0.0.1:0", "127.0.0.2:8443", "[::1]:8443", "0.0.0.0:8443", "[::]:8443"] {
-            assert!(listen(fits).is_ok(), "{fits}");
-        }
-        assert!(listen("192.0.2.1:8443").expect_err("not loopback").contains("loopback"));
-        assert!(loopback("127.0.0.1:0").is_ok() && loopback("[::1]:4040").is_ok());
-        assert!(loopback("0.0.0.0:4040").expect_err("everywhere").contains("this machine alone"));
-        assert!(loopback("4040").expect_err("no address").contains("such as 127.0.0.1:4040"));
-        assert!(listen("8443").expect_err("no address").contains("such as 127.0.0.1:8443"));
     }
 }

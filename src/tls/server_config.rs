@@ -17,6 +17,7 @@ use super::certificate::Certificate;
 use super::challenge::AlpnChallenges;
 use super::client::{self, TrustError};
 use super::identity::is_for;
+use super::on_demand::OnDemandCertificates;
 use super::sni::{SniResolver, UnknownSni};
 use super::{Identity, IdentityError};
 use crate::config::{self, ClientAuth, FileCache, TlsFault, TlsRole};
@@ -159,6 +160,13 @@ impl ServerConfigs {
     #[must_use]
     pub fn with_http2(self, http2: bool) -> Self {
         Self { http2, ..self }
+    }
+
+    /// Presents, for a server name that `issue` has a certificate for, that one. It is issued at the first handshake for the
+    /// name, and kept.
+    #[must_use]
+    pub fn with_on_demand(self, issue: impl Fn(&str) -> Option<Identity> + Send + Sync + 'static) -> Self {
+        Self { names: self.names.with_on_demand(OnDemandCertificates::new(issue)), ..self }
     }
 
     /// Converts the terms into their parts, for the configuration of the TLS library.

@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 
 use super::challenge::{self, AlpnChallenges};
 use super::identity::is_for;
+use super::on_demand::OnDemandCertificates;
 
 /// The certificates of one configuration, by name.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(super) struct SniResolver {
     default: Option<Arc<CertifiedKey>>,
     strangers: UnknownSni,
     challenges: Option<AlpnChallenges>,
+    on_demand: Option<OnDemandCertificates>,
 }
 
 /// The treatment of clients that send no server name, or one without a certificate in `[[tls.sni]]`.
@@ -55,12 +57,17 @@ pub(super) fn take_requested_name() -> Option<RequestedName> {
 impl SniResolver {
     pub(super) fn new(default: impl Into<Option<Arc<CertifiedKey>>>, strangers: UnknownSni) -> Self {
         let default = default.into();
-        Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers, challenges: None }
+        Self { exact: HashMap::new(), wildcards: HashMap::new(), default, strangers, challenges: None, on_demand: None }
     }
 
     /// Answers tls-alpn-01 challenges too.
     pub(super) fn with_challenges(self, challenges: Option<AlpnChallenges>) -> Self {
         Self { challenges, ..self }
+    }
+
+    /// Issues certificates for names without one.
+    pub(super) fn with_on_demand(self, on_demand: OnDemandCertificates) -> Self {
+        Self { on_demand: Some(on_demand), ..self }
     }
 
     /// Returns whether tls-alpn-01 challenges are answered.
@@ -96,7 +103,10 @@ impl ResolvesServerCert for SniResolver {
         let challenges = self.challenges.as_ref().filter(|_| challenge::is_asked(&hello));
         let key = match challenges {
             Some(challenges) => name.and_then(|name| challenges.find(name)),
-            None => self.find(name).map(Arc::clone),
+            None => {
+                let on_demand = || self.on_demand.as_ref()?.find(name?);
+                on_demand().or_else(|| self.find(name).map(Arc::clone))
+            }
         };
         ASKED.set(Some(RequestedName { name: name.map(Arc::from), refused: key.is_none() }));
         key

@@ -1,5 +1,6 @@
 //! A terminal of util-linux' script(1), for commands whose behaviour depends on one.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use pulsegate_test_kit::wait::wait_for;
@@ -18,6 +19,11 @@ pub struct Terminal {
 impl Terminal {
     /// Starts the program with `arguments` on a terminal of 60 columns and 16 rows.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// As [`start`](Self::start), with these variables in the environment.
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
         let program = format!("'{}' {}", PULSEGATE, quoted.join(" "));
         // The settings of the terminal afterwards are part of the result. A Ctrl-C reaches the shell, too, which would
@@ -27,6 +33,7 @@ impl Terminal {
         );
         let mut command = Command::new("script");
         command.args(["--quiet", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("no script(1) of util-linux: {error}"));
         let keys = child.stdin.take().expect("stdin is piped");

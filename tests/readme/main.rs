@@ -75,6 +75,27 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/child/start.rs", by: "fn dev_starts_the_app_too" },
     ),
     (
+        "pulsegate dev --trust --open",
+        Tried::Elsewhere {
+            file: "tests/dev/trust.rs",
+            by: "fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed",
+        },
+    ),
+    (
+        "pulsegate dev --untrust",
+        Tried::Elsewhere {
+            file: "tests/dev/trust.rs",
+            by: "fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed",
+        },
+    ),
+    (
+        "pulsegate dev --lan",
+        Tried::Elsewhere {
+            file: "tests/dev/lan.rs",
+            by: "fn the_address_of_the_lan_is_found_and_is_in_the_certificate",
+        },
+    ),
+    (
         "pulsegate run -c proxy.toml -- node server.js",
         Tried::Elsewhere { file: "tests/child/start.rs", by: "fn the_app_gets_a_port" },
     ),

@@ -1,127 +1,159 @@
-//! A certificate authority for one run.
+//! The certificate authority (CA) of `dev`, and the certificates that it issues.
 //!
-//! Its key is generated in memory, signs one certificate and is dropped; it is never written to a disk. Even if a whole
-//! machine trusts it, it is valid for loopback alone, by the name constraints of its certificate (RFC 5280 §4.2.1.10).
+//! Without `--trust` its key is generated in memory and never written to a disk. Even if a whole machine trusts it, it is
+//! valid for this machine and private addresses alone, by the name constraints of its certificate (RFC 5280 §4.2.1.10).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree,
-    IsCa, KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
+    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber, date_time_ymd,
 };
 
-/// The validity of the certificates: longer than any run.
-const VALIDITY: Duration = Duration::from_hours(30 * 24);
+use crate::tls::Identity;
+
+/// The validity of certificates that are made for one run: longer than any run.
+const RUN_VALIDITY: Duration = Duration::from_hours(30 * 24);
+/// The validity of an authority that is kept; certificates of longer-lived ones are refused by some systems.
+const KEPT_VALIDITY: Duration = Duration::from_hours(820 * 24);
 /// The tolerance for clocks that differ, as in containers and virtual machines.
 const SKEW: Duration = Duration::from_hours(1);
 
-/// The credentials of one run: a certificate for loopback, its key, and the authority to trust.
-pub(super) struct Loopback {
-    /// The authority's certificate in PEM.
-    pub(super) authority: String,
-    /// The certificate chain in DER, leaf first.
-    pub(super) chain: Vec<Vec<u8>>,
-    /// The leaf's key in PKCS#8 DER.
-    pub(super) key: Vec<u8>,
+/// The domain below which every name leads to the machine itself (RFC 6761 §6.3).
+const LOCALHOST: &str = "localhost";
+
+/// The addresses of a machine itself.
+const LOOPBACK: [(IpAddr, u8); 2] = [(IpAddr::V4(Ipv4Addr::LOCALHOST), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
+/// The addresses that exist in local networks only (RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6).
+const PRIVATE: [(IpAddr, u8); 6] = [
+    (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+    (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+];
+
+/// An authority with its key.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// The certificate in PEM.
+    pem: String,
+    /// The key of every certificate that it issues.
+    leaf_key: KeyPair,
 }
 
-impl Loopback {
-    /// Generates an authority and a certificate for `localhost`, `127.0.0.1` and `::1`, valid from about `now`.
-    pub(super) fn new(now: SystemTime) -> Result<Self, rcgen::Error> {
-        let authority = CertifiedIssuer::self_signed(authority(now), KeyPair::generate()?)?;
+impl Authority {
+    /// Generates an authority for one run, valid from about `now` for loopback and for `lan`.
+    ///
+    /// # Errors
+    ///
+    /// The system provides no random numbers.
+    pub(super) fn for_one_run(now: SystemTime, lan: Option<Ipv4Addr>) -> Result<Self, rcgen::Error> {
+        let lan = lan.map(|address| (IpAddr::V4(address), 32));
+        let params = authority("pulsegate dev, one run only", LOOPBACK.into_iter().chain(lan));
+        Self::new(dated(params, now, RUN_VALIDITY), KeyPair::generate()?)
+    }
+
+    /// Generates an authority that is to be kept, valid from about `now` for loopback and for private addresses.
+    ///
+    /// # Errors
+    ///
+    /// The system provides no random numbers.
+    pub(super) fn to_keep(now: SystemTime) -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate()?;
-        let leaf = leaf(now)?.signed_by(&key, &authority)?;
-        Ok(Self { authority: authority.pem(), chain: vec![leaf.der().to_vec()], key: key.serialize_der() })
+        let params = kept(&key);
+        Self::new(dated(params, now, KEPT_VALIDITY), key)
+    }
+
+    /// Returns the authority with this key, which [`to_keep`](Self::to_keep) generated, and this certificate.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot be parsed.
+    pub(super) fn from_kept(key: &str, pem: String) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::from_pem(key)?;
+        Ok(Self { issuer: Issuer::new(kept(&key), key), pem, leaf_key: KeyPair::generate()? })
+    }
+
+    fn new(params: CertificateParams, key: KeyPair) -> Result<Self, rcgen::Error> {
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem, leaf_key: KeyPair::generate()? })
+    }
+
+    /// Returns its certificate in PEM.
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Returns its key in PEM.
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Issues a certificate for `localhost`, `127.0.0.1`, `::1` and `lan`.
+    ///
+    /// # Errors
+    ///
+    /// The certificate cannot be signed.
+    pub(super) fn issue_for_machine(&self, now: SystemTime, lan: Option<Ipv4Addr>) -> anyhow::Result<Identity> {
+        let names = [LOCALHOST, "127.0.0.1", "::1"].map(str::to_owned);
+        self.issue(now, LOCALHOST, names.into_iter().chain(lan.map(|address| address.to_string())).collect())
+    }
+
+    /// Issues a certificate for `name`, if that is a name below `localhost`. A wildcard for all of them would not do:
+    /// browsers refuse one directly below a top-level domain.
+    pub(super) fn issue_below_localhost(&self, now: SystemTime, name: &str) -> Option<Identity> {
+        let label = name.strip_suffix(LOCALHOST)?.strip_suffix('.')?;
+        (!label.is_empty()).then(|| self.issue(now, name, vec![name.to_owned()]).ok()).flatten()
+    }
+
+    fn issue(&self, now: SystemTime, common_name: &str, names: Vec<String>) -> anyhow::Result<Identity> {
+        let mut params = dated(CertificateParams::new(names)?, now, RUN_VALIDITY);
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        // Derived from the key by default; browsers refuse two certificates of one authority with the same number.
+        params.serial_number = Some(SerialNumber::from_slice(&fastrand::u128(1 << 120..1 << 126).to_be_bytes()));
+        let leaf = params.signed_by(&self.leaf_key, &self.issuer)?;
+        Identity::from_der(vec![leaf.der().to_vec()], self.leaf_key.serialize_der()).context("cannot use it")
     }
 }
 
-/// A file with the authority's certificate, for clients that should trust it.
-#[derive(Debug)]
-pub(super) struct Published {
-    path: PathBuf,
-    /// Set if the file is removed on drop.
-    temporary: bool,
+/// Returns whether an authority that is kept is valid for `address`.
+pub(super) fn is_private(address: Ipv4Addr) -> bool {
+    address.is_private() || address.is_link_local() || address.is_loopback()
 }
 
-impl Published {
-    /// Writes `pem` to `path` and leaves it there.
-    pub(super) fn to(path: &Path, pem: &str) -> io::Result<Self> {
-        replace(path, pem)?;
-        Ok(Self { path: path.into(), temporary: false })
-    }
-
-    /// Writes `pem` to the machine's folder for temporary files until this is dropped. The name derives from the port,
-    /// so that commands in a shell's history stay valid from one run to the next.
-    pub(super) fn temporarily(port: u16, pem: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("pulsegate-dev-{port}.pem"));
-        replace(&path, pem)?;
-        Ok(Self { path, temporary: true })
-    }
-
-    /// Returns the path of the file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
+/// Returns the certificate of an authority that is kept, without dates. Its name follows from its key, so that two of
+/// them in one store can be told apart.
+fn kept(key: &KeyPair) -> CertificateParams {
+    let hash = digest(&SHA256, &key.subject_public_key_info());
+    let name = data_encoding::HEXLOWER.encode(&hash.as_ref()[..4]);
+    authority(&format!("pulsegate dev CA {name}"), LOOPBACK.into_iter().chain(PRIVATE))
 }
 
-impl Drop for Published {
-    fn drop(&mut self) {
-        if self.temporary {
-            // A file that is already gone counts as removed.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Writes `text` to `path` atomically. A symbolic link that another user left in a shared folder is replaced, not
-/// followed.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{:08x}", fastrand::u32(..)));
-    let fresh = PathBuf::from(name);
-    let written = File::create_new(&fresh).and_then(|mut file| file.write_all(text.as_bytes()));
-    let placed = written.and_then(|()| fs::rename(&fresh, path));
-    if placed.is_err() {
-        // The first error is the one returned.
-        let _ = fs::remove_file(&fresh);
-    }
-    placed
-}
-
-fn authority(now: SystemTime) -> CertificateParams {
-    let mut params = dated(CertificateParams::default(), now);
-    params.distinguished_name.push(DnType::CommonName, "pulsegate dev, one run only");
+fn authority(name: &str, addresses: impl Iterator<Item = (IpAddr, u8)>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: vec![
-            GeneralSubtree::DnsName("localhost".into()),
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(Ipv4Addr::LOCALHOST.into(), 8)),
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(Ipv6Addr::LOCALHOST.into(), 128)),
-        ],
-        excluded_subtrees: Vec::new(),
-    });
+    let names = GeneralSubtree::DnsName(LOCALHOST.into());
+    let addresses =
+        addresses.map(|(address, prefix)| GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, prefix)));
+    let permitted_subtrees = std::iter::once(names).chain(addresses).collect();
+    params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
     params
 }
 
-fn leaf(now: SystemTime) -> Result<CertificateParams, rcgen::Error> {
-    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    let mut params = dated(CertificateParams::new(names)?, now);
-    params.distinguished_name.push(DnType::CommonName, "localhost");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
-fn dated(mut params: CertificateParams, now: SystemTime) -> CertificateParams {
+fn dated(mut params: CertificateParams, now: SystemTime, validity: Duration) -> CertificateParams {
     let now = date_time_ymd(1970, 1, 1) + now.duration_since(UNIX_EPOCH).unwrap_or_default();
     params.not_before = now - SKEW;
-    params.not_after = now + VALIDITY;
+    params.not_after = now + validity;
     params
 }
 
@@ -130,27 +162,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_published_replaces_a_link_and_is_taken_away_again() {
-        let folder = std::env::temp_dir().join(format!("pulsegate-authority-{:016x}", fastrand::u64(..)));
-        fs::create_dir(&folder).expect("a fresh folder");
-        let (precious, path) = (folder.join("precious"), folder.join("ca.pem"));
-        fs::write(&precious, "keep me").expect("written");
-        std::os::unix::fs::symlink(&precious, &path).expect("linked");
-
-        let published = Published::to(&path, "a certificate").expect("published");
-        assert_eq!(fs::read_to_string(&precious).expect("still there"), "keep me");
-        assert_eq!(fs::read_to_string(published.path()).expect("there"), "a certificate");
-        drop(published);
-        assert!(path.exists(), "what a person asked for stays");
-        drop(Published { path: path.clone(), temporary: true });
-        assert!(!path.exists(), "what nobody asked for goes");
-        assert_eq!(fs::read_dir(&folder).expect("readable").count(), 1, "no half-written file is left");
-        fs::remove_dir_all(&folder).expect("removed");
+    fn every_name_below_localhost_gets_a_certificate_and_no_other_name_does() {
+        let authority = Authority::for_one_run(SystemTime::now(), None).expect("made");
+        let issued = |name: &str| authority.issue_below_localhost(SystemTime::now(), name);
+        for name in ["app.localhost", "a.b.localhost"] {
+            assert!(issued(name).expect("issued").is_for(name), "{name}");
+        }
+        for name in ["localhost", ".localhost", "notlocalhost", "app.localhost.example.com", "example.com"] {
+            assert!(issued(name).is_none(), "{name}");
+        }
+        let serial = |name: &str| issued(name).and_then(|identity| identity.renewal_id()).expect("it has one").1;
+        assert_ne!(serial("a.localhost"), serial("b.localhost"), "browsers refuse a serial number that returns");
     }
 
     #[test]
-    fn a_folder_that_does_not_exist_is_an_error() {
-        let path = Path::new("/nonexistent/folder/ca.pem");
-        assert_eq!(Published::to(path, "").expect_err("no such folder").kind(), io::ErrorKind::NotFound);
+    fn the_machine_s_certificate_has_the_address_of_the_lan_on_request() {
+        let lan = Ipv4Addr::new(192, 168, 7, 5);
+        for lan in [None, Some(lan)] {
+            let authority = Authority::for_one_run(SystemTime::now(), lan).expect("made");
+            let identity = authority.issue_for_machine(SystemTime::now(), lan).expect("issued");
+            assert!(["localhost", "127.0.0.1", "::1"].iter().all(|name| identity.is_for(name)));
+            assert_eq!(identity.is_for("192.168.7.5"), lan.is_some());
+        }
+    }
+
+    #[test]
+    fn a_kept_authority_is_the_same_after_a_restart() {
+        let first = Authority::to_keep(SystemTime::now()).expect("made");
+        let second = Authority::from_kept(&first.key_pem(), first.pem().to_owned()).expect("read");
+        let issued = [&first, &second].map(|authority| {
+            let identity = authority.issue_for_machine(SystemTime::now(), None).expect("issued");
+            identity.renewal_id().expect("it names its authority").0
+        });
+        assert_eq!(issued[0], issued[1]);
+    }
+
+    #[test]
+    fn private_addresses_are_those_of_the_constraints() {
+        let within = |address: Ipv4Addr| {
+            LOOPBACK.iter().chain(&PRIVATE).any(|(network, prefix)| {
+                ipnet::IpNet::new(*network, *prefix).is_ok_and(|network| network.contains(&IpAddr::V4(address)))
+            })
+        };
+        for text in ["10.1.2.3", "172.16.0.1", "172.32.0.1", "192.168.1.1", "169.254.9.9", "127.0.0.9", "192.0.2.1"] {
+            let address: Ipv4Addr = text.parse().expect("an address");
+            assert_eq!(is_private(address), within(address), "{text}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,10 +18,17 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::live::PageSessions;
+use crate::session::ConnId;
 use crate::telemetry::Chain;
 
 /// The path of the WebSocket.
 pub(super) const PATH: &str = "/echo";
+
+/// The path of the heartbeat as events.
+const HEARTBEAT: &str = "/heartbeat";
+/// The path of the certificate that a phone has to trust.
+pub(super) const CERTIFICATE: &str = "/ca.crt";
 
 const PAGE: &str = include_str!("page.html");
 const HEAD_MAX: usize = 16 * 1024;
@@ -50,6 +58,27 @@ impl Port {
     }
 }
 
+/// The content of the app's page.
+#[derive(Debug)]
+pub(super) struct PageContent<'a> {
+    /// The silence before a ping, in the proxy's heartbeat.
+    pub(super) interval: Duration,
+    /// The time for its answer.
+    pub(super) timeout: Duration,
+    /// The address of the inspect page.
+    pub(super) inspect: SocketAddr,
+    /// The authority's certificate in PEM.
+    pub(super) authority: &'a str,
+}
+
+/// What every connection is served with.
+#[derive(Debug)]
+struct Content {
+    page: String,
+    authority: String,
+    sessions: PageSessions,
+}
+
 /// The running app; dropping it ends the app.
 #[derive(Debug)]
 pub(super) struct Echo {
@@ -59,22 +88,21 @@ pub(super) struct Echo {
 
 impl Echo {
     /// Starts the app on `port`, on a thread of its own.
-    ///
-    /// `interval` and `timeout` are the proxy's heartbeat, and `inspect` the address of the inspect page, as the app's
-    /// page shows them.
-    pub(super) fn start(port: Port, interval: Duration, timeout: Duration, inspect: SocketAddr) -> io::Result<Self> {
+    pub(super) fn start(port: Port, content: &PageContent<'_>, sessions: PageSessions) -> io::Result<Self> {
         let Port { listener, address } = port;
+        let PageContent { interval, timeout, inspect, authority } = content;
         let page = PAGE
-            .replace("{interval}", &humantime::format_duration(interval).to_string())
-            .replace("{timeout}", &humantime::format_duration(timeout).to_string())
+            .replace("{interval}", &humantime::format_duration(*interval).to_string())
+            .replace("{timeout}", &humantime::format_duration(*timeout).to_string())
             .replace("{inspect}", &format!("http://{inspect}/"));
+        let content = Arc::new(Content { page, authority: (*authority).to_owned(), sessions });
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         let app = async move {
             let accepting = async {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => accept(&listener, &page).await,
+                    Ok(listener) => accept(&listener, &content).await,
                     Err(error) => tracing::error!(error = %Chain(&error), "the echo app cannot listen"),
                 }
             };
@@ -98,14 +126,14 @@ impl Drop for Echo {
 }
 
 /// Accepts connections endlessly.
-async fn accept(listener: &TcpListener, page: &str) {
+async fn accept(listener: &TcpListener, content: &Arc<Content>) {
     let connections = TaskTracker::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let page = page.to_owned();
+                let content = Arc::clone(content);
                 connections.spawn(async move {
-                    if let Err(error) = serve(stream, &page).await {
+                    if let Err(error) = serve(stream, &content).await {
                         tracing::debug!(target: "pulsegate::dev::app", error = %Chain(&error), "connection broke");
                     }
                 });
@@ -119,14 +147,24 @@ async fn accept(listener: &TcpListener, page: &str) {
 }
 
 /// Serves one request or one WebSocket; a connection serves no second one.
-async fn serve(mut stream: TcpStream, page: &str) -> Result<(), WsError> {
+async fn serve(mut stream: TcpStream, content: &Content) -> Result<(), WsError> {
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let head = timeout(HEAD_TIMEOUT, read_head(&mut stream)).await.map_err(late)??;
-    let answer = match Request::parse(&head) {
-        Some(Request { path, upgrade: true, .. }) if path == PATH => return echo(stream, head).await,
-        request => respond(request.as_ref(), page),
-    };
-    stream.write_all(answer.as_bytes()).await?;
+    let request = Request::parse(&head);
+    match &request {
+        Some(Request { path: PATH, upgrade: true, page, session, .. }) => {
+            let id = session.and_then(|id| id.parse().ok());
+            let _named = page.zip(id).and_then(|(page, id): (_, ConnId)| content.sessions.name(page, id));
+            return echo(stream, head.clone()).await;
+        }
+        Some(Request { path: HEARTBEAT, method: "GET", page, .. }) => {
+            if let Some(id) = page.and_then(|page| content.sessions.find(page)) {
+                return Ok(content.sessions.stream(stream, id).await?);
+            }
+        }
+        _ => {}
+    }
+    stream.write_all(respond(request.as_ref(), content).as_bytes()).await?;
     stream.shutdown().await?;
     Ok(())
 }
@@ -167,11 +205,15 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 }
 
 /// The parts of a request that this app uses.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Request<'a> {
     method: &'a str,
     path: &'a str,
+    /// The name that the page gave its WebSocket.
+    page: Option<&'a str>,
     upgrade: bool,
+    /// The id of the proxy's session.
+    session: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
@@ -180,25 +222,31 @@ impl<'a> Request<'a> {
         let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
         let mut words = lines.next()?.split(' ');
         let (method, target) = (words.next()?, words.next()?);
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        let upgrade = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-            name.eq_ignore_ascii_case("upgrade") && value.trim().eq_ignore_ascii_case("websocket")
-        });
-        Some(Self { method, path, upgrade })
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut request = Self { method, path, page: query.strip_prefix("page="), ..Self::default() };
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("upgrade") {
+                request.upgrade |= value.trim().eq_ignore_ascii_case("websocket");
+            } else if name.eq_ignore_ascii_case("x-pulsegate-connection-id") {
+                request.session = Some(value.trim());
+            }
+        }
+        Some(request)
     }
 }
 
-fn respond(request: Option<&Request<'_>>, page: &str) -> String {
+fn respond(request: Option<&Request<'_>>, content: &Content) -> String {
     const TEXT: &str = "text/plain; charset=utf-8";
-    let (status, kind, body) = match request {
+    let readable = request.is_some_and(|request| ["GET", "HEAD"].contains(&request.method));
+    let (status, kind, body) = match request.map(|request| request.path) {
         None => ("400 Bad Request", TEXT, "The echo app cannot parse this request.\n"),
-        Some(Request { path: PATH, .. }) => {
-            ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "This path is for WebSockets.\n")
-        }
-        Some(Request { path: "/", method: "GET" | "HEAD", .. }) => ("200 OK", "text/html; charset=utf-8", page),
-        Some(Request { path: "/", .. }) => {
+        Some(PATH) => ("426 Upgrade Required\r\nUpgrade: websocket", TEXT, "This path is for WebSockets.\n"),
+        Some("/" | CERTIFICATE) if !readable => {
             ("405 Method Not Allowed\r\nAllow: GET, HEAD", TEXT, "This page can only be read.\n")
         }
+        Some("/") => ("200 OK", "text/html; charset=utf-8", content.page.as_str()),
+        Some(CERTIFICATE) => ("200 OK", "application/x-x509-ca-cert", content.authority.as_str()),
+        Some(HEARTBEAT) => ("404 Not Found", TEXT, "No WebSocket of the page has this name.\n"),
         Some(_) => ("404 Not Found", TEXT, "The echo app has / and /echo only.\n"),
     };
     let length = body.len();
@@ -214,7 +262,9 @@ mod tests {
     use super::*;
 
     fn answer(head: &str) -> String {
-        respond(Request::parse(head.as_bytes()).as_ref(), "the page")
+        let sessions = PageSessions::new(Arc::new(crate::registry::Registry::new(1)));
+        let content = Content { page: "the page".to_owned(), authority: "the certificate".to_owned(), sessions };
+        respond(Request::parse(head.as_bytes()).as_ref(), &content)
     }
 
     #[test]
@@ -226,6 +276,8 @@ mod tests {
         for (request, status) in [
             ("POST / HTTP/1.1\r\n\r\n", "405 "),
             ("GET /other HTTP/1.1\r\n\r\n", "404 "),
+            ("GET /heartbeat?page=none HTTP/1.1\r\n\r\n", "404 "),
+            ("DELETE /ca.crt HTTP/1.1\r\n\r\n", "405 "),
             ("GET /echo HTTP/1.1\r\n\r\n", "426 "),
             ("nonsense\r\n\r\n", "400 "),
         ] {
@@ -236,9 +288,10 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_known_by_its_header_in_any_case() {
-        let head = b"GET /echo HTTP/1.1\r\nHost: x\r\nUPGRADE: WebSocket\r\n\r\n";
-        assert_eq!(Request::parse(head), Some(Request { method: "GET", path: PATH, upgrade: true }));
+        let head = b"GET /echo?page=a HTTP/1.1\r\nUPGRADE: WebSocket\r\nX-Pulsegate-Connection-Id: 1f\r\n\r\n";
+        let expected = Request { method: "GET", path: PATH, page: Some("a"), upgrade: true, session: Some("1f") };
+        assert_eq!(Request::parse(head), Some(expected));
         let behind = b"GET /echo HTTP/1.1\r\nHost: x\r\n\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(Request::parse(behind), Some(Request { method: "GET", path: PATH, upgrade: false }));
+        assert_eq!(Request::parse(behind), Some(Request { method: "GET", path: PATH, ..Request::default() }));
     }
 }

@@ -1,0 +1,252 @@
+//! The authorities that a Linux system trusts: a folder for those of the administrator, and a tool that takes them up.
+
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tool::{Privilege, ToolError, Tools, run, typed};
+use crate::cli::dev::published::{PUBLIC, replace};
+
+/// A family of systems.
+struct Family {
+    /// The folder of the administrator's authorities.
+    folder: &'static str,
+    /// The folder that shows that a system is of this family.
+    sign: &'static str,
+    /// The ending that a certificate must have there.
+    ending: &'static str,
+    /// The tool that takes up a new certificate.
+    tool: &'static [&'static str],
+    /// The arguments with which it takes up a removal too.
+    removing: &'static [&'static str],
+}
+
+/// The known families, and the order in which they are looked for.
+const FAMILIES: [Family; 4] = [
+    // Fedora, RHEL
+    Family {
+        folder: "etc/pki/ca-trust/source/anchors",
+        sign: "etc/pki/ca-trust/source/anchors",
+        ending: "pem",
+        tool: &["update-ca-trust", "extract"],
+        removing: &[],
+    },
+    // Arch
+    Family {
+        folder: "etc/ca-certificates/trust-source/anchors",
+        sign: "etc/ca-certificates/trust-source/anchors",
+        ending: "crt",
+        tool: &["trust", "extract-compat"],
+        removing: &[],
+    },
+    // openSUSE
+    Family {
+        folder: "usr/share/pki/trust/anchors",
+        sign: "usr/share/pki/trust/anchors",
+        ending: "pem",
+        tool: &["update-ca-certificates"],
+        // Otherwise dangling links stay in Debian's /etc/ssl/certs.
+        removing: &["--fresh"],
+    },
+    // Debian, Ubuntu, Alpine; the folder may have to be made.
+    Family {
+        folder: "usr/local/share/ca-certificates",
+        sign: "etc/ssl/certs",
+        ending: "crt",
+        tool: &["update-ca-certificates"],
+        // Otherwise dangling links stay in Debian's /etc/ssl/certs.
+        removing: &["--fresh"],
+    },
+];
+
+/// The authorities of one system.
+#[derive(Debug)]
+pub(super) struct SystemStore {
+    file: PathBuf,
+    update: Vec<OsString>,
+    removing: &'static [&'static str],
+    install: Option<PathBuf>,
+    rm: Option<PathBuf>,
+    privilege: Privilege,
+}
+
+impl SystemStore {
+    /// Returns the store of the system below `root`.
+    pub(super) fn find(root: &Path, tools: &Tools) -> Option<Self> {
+        FAMILIES.iter().filter(|family| root.join(family.sign).is_dir()).find_map(|family| {
+            let (tool, arguments) = family.tool.split_first()?;
+            let tool = tools.find(tool)?;
+            let file = root.join(family.folder).join(format!("pulsegate-dev.{}", family.ending));
+            let privilege = Privilege::for_folder(&root.join(family.folder), tools);
+            let update = std::iter::once(tool.into()).chain(arguments.iter().map(OsString::from)).collect();
+            let removing = family.removing;
+            Some(Self { file, update, removing, install: tools.find("install"), rm: tools.find("rm"), privilege })
+        })
+    }
+
+    /// Returns whether the file has this certificate.
+    pub(super) fn holds(&self, pem: &str) -> bool {
+        fs::read_to_string(&self.file).is_ok_and(|text| text == pem)
+    }
+
+    /// Returns whether the file exists.
+    pub(super) fn holds_any(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Copies the certificate, and has it taken up. The copy is removed if that fails.
+    pub(super) fn install(&self, certificate: &Path) -> Result<(), ToolError> {
+        self.copy(certificate)?;
+        self.update(&[]).inspect_err(|_| {
+            // The failure of the tool is the one that counts.
+            let _ = self.delete();
+        })
+    }
+
+    /// Removes the certificate, and has that taken up.
+    pub(super) fn remove(&self) -> Result<(), ToolError> {
+        self.delete()?;
+        self.update(self.removing)
+    }
+
+    fn copy(&self, certificate: &Path) -> Result<(), ToolError> {
+        match &self.privilege {
+            Privilege::Own => {
+                let failed = |source| ToolError::File { action: "write", path: self.file.clone(), source };
+                let folder = self.file.parent().unwrap_or(Path::new("/"));
+                let text = fs::read_to_string(certificate).map_err(failed)?;
+                fs::create_dir_all(folder).and_then(|()| replace(&self.file, &text, PUBLIC)).map_err(failed)
+            }
+            Privilege::Sudo(_) => run(&self.privilege.command(self.copying(certificate))).map(drop),
+            Privilege::Missing => Err(self.forbidden(&self.copying(certificate))),
+        }
+    }
+
+    fn delete(&self) -> Result<(), ToolError> {
+        match &self.privilege {
+            Privilege::Own => match fs::remove_file(&self.file) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(ToolError::File { action: "remove", path: self.file.clone(), source })
+                }
+                _ => Ok(()),
+            },
+            Privilege::Sudo(_) => run(&self.privilege.command(self.deleting())).map(drop),
+            Privilege::Missing => Err(self.forbidden(&self.deleting())),
+        }
+    }
+
+    fn update(&self, more: &[&str]) -> Result<(), ToolError> {
+        let words = self.update.iter().cloned().chain(more.iter().map(OsString::from));
+        run(&self.privilege.command(words)).map(drop)
+    }
+
+    fn copying(&self, certificate: &Path) -> Vec<OsString> {
+        let install = self.install.clone().unwrap_or_else(|| "install".into());
+        vec![install.into(), "-D".into(), "-m".into(), "644".into(), certificate.into(), self.file.clone().into()]
+    }
+
+    fn deleting(&self) -> Vec<OsString> {
+        let rm = self.rm.clone().unwrap_or_else(|| "rm".into());
+        vec![rm.into(), "-f".into(), self.file.clone().into()]
+    }
+
+    fn forbidden(&self, first: &[OsString]) -> ToolError {
+        let folder = self.file.parent().unwrap_or(&self.file).to_path_buf();
+        ToolError::NoSudo { folder, commands: format!("{} && {}", typed(first), typed(&self.update)) }
+    }
+}
+
+impl Display for SystemStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = typed(&self.privilege.command(self.update.clone()));
+        write!(f, "{}, by {by}", self.file.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::UserEnvironment;
+
+    /// Makes a system with these folders, whose tool runs `script`.
+    fn system(folders: &[&str], tool: &str, script: &str) -> (TempDir, SystemStore) {
+        let root = TempDir::new().expect("a folder");
+        for folder in folders.iter().chain(&["usr/sbin"]) {
+            fs::create_dir_all(root.path().join(folder)).expect("made");
+        }
+        let path = root.path().join("usr/sbin").join(tool);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
+        let tools = Tools::of(&UserEnvironment::default(), Some(root.path()));
+        let store = SystemStore::find(root.path(), &tools).expect("it is known");
+        (root, store)
+    }
+
+    #[test]
+    fn each_family_has_its_folder_and_its_tool() {
+        let place = |folders: &[&str], tool: &str| {
+            let (root, store) = system(folders, tool, "true");
+            let file = store.file.strip_prefix(root.path()).expect("in the root").to_string_lossy().into_owned();
+            format!("{file} {}", typed(&store.update))
+        };
+        let found = [
+            place(&["etc/pki/ca-trust/source/anchors", "etc/ssl/certs"], "update-ca-trust"),
+            place(&["etc/ca-certificates/trust-source/anchors", "etc/ssl/certs"], "trust"),
+            place(&["usr/share/pki/trust/anchors", "etc/ssl/certs"], "update-ca-certificates"),
+            place(&["etc/ssl/certs"], "update-ca-certificates"),
+        ];
+        let expected = [
+            "etc/pki/ca-trust/source/anchors/pulsegate-dev.pem update-ca-trust extract",
+            "etc/ca-certificates/trust-source/anchors/pulsegate-dev.crt trust extract-compat",
+            "usr/share/pki/trust/anchors/pulsegate-dev.pem update-ca-certificates",
+            "usr/local/share/ca-certificates/pulsegate-dev.crt update-ca-certificates",
+        ];
+        assert_eq!(found, expected);
+        let bare = TempDir::new().expect("a folder");
+        let tools = Tools::of(&UserEnvironment::default(), Some(bare.path()));
+        assert!(SystemStore::find(bare.path(), &tools).is_none(), "an unknown system");
+    }
+
+    #[test]
+    fn a_tool_that_fails_leaves_no_certificate() {
+        let (root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "echo broken >&2; exit 1");
+        let certificate = root.path().join("ca.crt");
+        fs::write(&certificate, "a certificate").expect("written");
+        let error = store.install(&certificate).expect_err("the tool fails").to_string();
+        assert!(error.starts_with("`update-ca-certificates` exited with 1: broken; "), "{error}");
+        assert!(!store.holds_any(), "nothing half-installed");
+    }
+
+    #[test]
+    fn by_sudo_the_certificate_is_copied_and_removed() {
+        let (root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "echo \"$@\" >> $(dirname $0)/calls");
+        let (sudo, certificate) = (root.path().join("sudo"), root.path().join("ca.crt"));
+        fs::write(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] && shift\nexec \"$@\"\n").expect("written");
+        fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).expect("changed");
+        fs::write(&certificate, "a certificate").expect("written");
+        let store = SystemStore { privilege: Privilege::Sudo(sudo), ..store };
+        store.install(&certificate).expect("installed");
+        assert!(
+            store.holds("a certificate")
+                && fs::metadata(&store.file).is_ok_and(|file| file.permissions().mode() & 0o777 == PUBLIC)
+        );
+        store.remove().expect("removed");
+        assert!(!store.holds_any());
+        assert_eq!(fs::read_to_string(root.path().join("usr/sbin/calls")).expect("called"), "\n--fresh\n");
+    }
+
+    #[test]
+    fn without_sudo_the_commands_for_root_are_named() {
+        let (_root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "true");
+        let store = SystemStore { privilege: Privilege::Missing, ..store };
+        let error = store.install(Path::new("/ca.crt")).expect_err("no right").to_string();
+        assert!(error.contains("as root, run: install -D -m 644 /ca.crt /"), "{error}");
+        assert!(error.ends_with("pulsegate-dev.crt && update-ca-certificates"), "{error}");
+    }
+}
