@@ -109,7 +109,7 @@ def check_files_stand_where_the_configuration_looks():
     volumes = {volume["name"]: volume for volume in pod()["volumes"]}
     config_map = the("ConfigMap")
     assert volumes["config"]["configMap"]["name"] == config_map["metadata"]["name"]
-    command = (ROOT / "deploy/Dockerfile").read_text().splitlines()[-1]
+    (command,) = re.findall(r"^CMD .*$", (ROOT / "deploy/Dockerfile").read_text(), re.MULTILINE)
     assert f'"{mounts["config"]}/proxy.toml"' in command, command
     configuration = config_map["data"]["proxy.toml"]
     for key, name in (("certificate", "tls.crt"), ("private_key", "tls.key")):
@@ -127,7 +127,7 @@ def check_the_image_runs_as_the_user_of_the_manifest():
     text = (ROOT / "deploy/Dockerfile").read_text()
     user = sidecar()["securityContext"]["runAsUser"]
     assert f"\nUSER {user}:{user}\n" in text
-    assert re.search(r"\nFROM scratch\n", text)
+    assert re.search(r"\nFROM scratch AS settings\n", text)
 
 
 def check_the_build_context_is_complete():
