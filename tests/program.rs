@@ -11,6 +11,8 @@ mod dev;
 mod e2e;
 mod generated;
 mod h2;
+mod image;
+mod kubelet;
 mod metrics;
 mod operate;
 mod ping;

@@ -81,4 +81,4 @@ def without_drain(template):
     proxy["volumeMounts"] = [m for m in proxy["volumeMounts"] if m["mountPath"] != "/run/pulsegate"]
     proxy.pop("lifecycle", None)
     for container in template["spec"]["containers"]:
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": 2}}}
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}

@@ -73,13 +73,14 @@ async def loses_clients(node, proof, count):
     all its clients are thrown out at the same moment."""
     await node.balance()
     old = await node.pod("old", manifests.without_drain)
-    clients = await proof.clients("--websockets", str(count))
+    clients = await proof.clients("--websockets", str(count), "--requests", "10")
     await node.pod("new")
     code, output = await old.proxy().exec(["/pulsegate", "drain"], 20)
     assert code == 1 and "admin.sock" in output, f"exit {code}: {output}"
     print(f"drain without /run/pulsegate: exit {code}: {output}")
     await old.delete()
     seen = await clients.report()
+    print(f"requests {seen['requests']}, failed {len(seen['failed'])}: {seen['failed'][:3]}")
     since = sorted(at - old.deleted_at for at, _, _ in seen["closes"])
     print(f"closes {counts_of(code for _, code, _ in seen['closes'])}, {since[0]:.2f} s to {since[-1]:.2f} s after the deletion")
     assert len(since) == count
