@@ -81,6 +81,16 @@ async fn an_app_that_crashes_is_started_again_behind_the_same_proxy() {
 }
 
 #[tokio::test]
+async fn an_app_that_hangs_is_started_again_behind_the_same_proxy() {
+    prove("app_hangs", MANIFEST, &[]).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_killed_is_started_again_and_still_drains() {
+    prove("proxy_crashes", MANIFEST, &[]).await;
+}
+
+#[tokio::test]
 async fn a_client_that_never_closes_does_not_hold_the_drain() {
     prove("client_never_closes", MANIFEST, &[]).await;
 }

@@ -136,7 +136,8 @@ class Pod:
             if probe.kind == "startup" and probe.passed:
                 passed.set()
             elif probe.kind != "readiness" and not probe.passed:
-                self._spawn(self._kill(settings, container, self._grace()))
+                grace = probe.settings.get("terminationGracePeriodSeconds", self._grace())
+                self._spawn(self._kill(settings, container, grace))
             self.changed()
 
         try:
