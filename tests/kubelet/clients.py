@@ -32,7 +32,8 @@ class Clients:
         self.port = int(port)
         self.tls = ssl.create_default_context(cafile=arguments.ca) if arguments.ca else None
         self.name = "localhost"
-        self.origin = ("https" if self.tls else "http") + "://localhost"
+        # Without TLS an ingress stands before the Service, which has terminated it.
+        self.forwarded = "" if self.tls else "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
         self.gate = asyncio.Semaphore(ABREAST)
         self.open, self.closes, self.refused = 0, [], []
         self.requests, self.failed, self.retried = 0, [], 0
@@ -52,7 +53,7 @@ class Clients:
             reader, writer = await self.connect()
             key = base64.b64encode(os.urandom(16)).decode()
             writer.write(
-                f"GET /ws HTTP/1.1\r\nHost: {self.name}\r\nOrigin: {self.origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"GET /ws HTTP/1.1\r\nHost: {self.name}\r\nOrigin: https://localhost\r\n{self.forwarded}Upgrade: websocket\r\nConnection: Upgrade\r\n"
                 f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
             )
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)
@@ -119,7 +120,7 @@ class Clients:
     async def request_alone(self):
         try:
             reader, writer = await self.connect()
-            status, _ = await exchange(reader, writer, self.name, "close")
+            status, _ = await self.exchange(reader, writer, "close")
             self.count(status)
             writer.transport.abort()
         except (OSError, EOFError, asyncio.TimeoutError) as error:
@@ -134,7 +135,7 @@ class Clients:
                 used, keep = connection is not None, False
                 try:
                     connection = connection or await self.connect()
-                    status, keep = await exchange(*connection, self.name, "keep-alive")
+                    status, keep = await self.exchange(*connection, "keep-alive")
                     self.count(status)
                     repeat = False
                 except (OSError, EOFError, asyncio.TimeoutError) as error:
@@ -150,6 +151,14 @@ class Clients:
                     break
             await asyncio.sleep(1 / rate)
 
+    async def exchange(self, reader, writer, connection):
+        """Sends a request and reads the response, which has a length; returns its status, and whether the connection stays."""
+        writer.write(f"GET / HTTP/1.1\r\nHost: {self.name}\r\n{self.forwarded}Connection: {connection}\r\n\r\n".encode())
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)).decode().lower()
+        fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        await asyncio.wait_for(reader.readexactly(int(fields.get("content-length", 0))), TIMEOUT)
+        return int(head.split()[1]), fields.get("connection") != "close"
+
     def count(self, status):
         self.requests += 1
         if status != 200:
@@ -161,15 +170,6 @@ async def send(writer, opcode, payload):
     mask = os.urandom(4)
     writer.write(bytes([128 | opcode, 128 | len(payload)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload)))
     await writer.drain()
-
-
-async def exchange(reader, writer, name, connection):
-    """Sends a request and reads the response, which has a length; returns its status, and whether the connection stays."""
-    writer.write(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: {connection}\r\n\r\n".encode())
-    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT)).decode().lower()
-    fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
-    await asyncio.wait_for(reader.readexactly(int(fields.get("content-length", 0))), TIMEOUT)
-    return int(head.split()[1]), fields.get("connection") != "close"
 
 
 async def main():
@@ -185,7 +185,9 @@ async def main():
     clients.stubborn = arguments.stubborn
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(clients.websocket(arguments.stubborn)) for _ in range(arguments.websockets)]
+    deadline = time.monotonic() + 2 * TIMEOUT
     while clients.open < arguments.websockets:
+        assert time.monotonic() < deadline, f"{clients.open} of {arguments.websockets} connected: {clients.refused[-2:]}"
         await asyncio.sleep(0.02)
     if arguments.requests:
         tasks += [loop.create_task(clients.new_connections(arguments.requests / 2))]

@@ -33,9 +33,11 @@ class Manifest:
         return [resource for resource in self.resources if resource["kind"] in kinds]
 
     def template(self):
-        """Returns a copy of the one pod template: its metadata and spec."""
+        """Returns a copy of the one pod template with the sidecar: its metadata and spec."""
         found = self._all("Pod") + [resource["spec"]["template"] for resource in self._all(*TEMPLATES)]
-        assert len(found) == 1, f"one pod template is needed, and there are {len(found)}"
+        # Others are those of tests and jobs.
+        found = [template for template in found if sidecars(template)]
+        assert len(found) == 1, f"{len(found)} pod templates have a native sidecar pulsegate, and one is needed"
         template = copy.deepcopy(found[0])
         template.setdefault("metadata", {})
         return template
@@ -59,11 +61,16 @@ def containers(template):
     return spec.get("initContainers", []) + spec["containers"]
 
 
-def sidecar(template, name="pulsegate"):
-    """Returns the native sidecar of this name."""
-    found = [c for c in template["spec"].get("initContainers", []) if c["name"] == name]
-    assert len(found) == 1 and found[0].get("restartPolicy") == "Always", f"no native sidecar {name}"
-    return found[0]
+def sidecars(template, name="pulsegate"):
+    """Returns the native sidecars of this name."""
+    found = template["spec"].get("initContainers", [])
+    return [c for c in found if c["name"] == name and c.get("restartPolicy") == "Always"]
+
+
+def sidecar(template):
+    """Returns the sidecar."""
+    (found,) = sidecars(template)
+    return found
 
 
 def port(template, value):

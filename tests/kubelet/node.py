@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SERVICE = "10.96.0.10"
 # The time that a change of endpoints takes to every balancer. It is a part of the proof, not a wait for something.
 PROPAGATION = 1.0
-TIMEOUT = 60
+TIMEOUT = 90
 
 
 class Node:
@@ -52,7 +52,7 @@ class Node:
         print(f"the replay has failed: {error!r}", file=sys.stderr, flush=True)
 
     def image(self, name):
-        """Returns the image of this name: pulsegate's own, or the app in its place."""
+        """Returns the image of this name: pulsegate's own, or the app in the place of any other."""
         return self._proxy_image if "/pulsegate:" in f"/{name}" else self._app_image
 
     def sandbox(self, _name):
@@ -73,7 +73,7 @@ class Node:
         change(template)
         pod = Pod(name, self, template, self._endpoints)
         self.pods.append(pod)
-        await pod.start()
+        await asyncio.wait_for(pod.start(), TIMEOUT)
         await self.until(f"{name} is ready", lambda: pod.ready)
         self.event(f"{name}/", "ready")
         await self.until(f"the balancer knows {name}", lambda: self._known(pod))
@@ -122,8 +122,9 @@ class Node:
             asyncio.get_running_loop().call_later(PROPAGATION, self._balancer.send, endpoints)
 
     async def clients(self, tls, *arguments):
-        """Starts clients of the first port of the Service; returns them as soon as all are connected."""
-        trust = ["--ca", str(pathlib.Path(tls) / "ca.pem")] if self.ports[0]["port"] != 80 else []
+        """Starts clients of the first port of the Service, without TLS if `tls` is nothing; returns them as soon as all are
+        connected."""
+        trust = ["--ca", str(pathlib.Path(tls) / "ca.pem")] if tls else []
         clients = await Program.start("clients.py", "--address", f"{SERVICE}:{self.ports[0]['port']}", *trust, *arguments)
         connected = await clients.line(TIMEOUT)
         self.event("clients", "connected", json.dumps(connected))

@@ -5,7 +5,7 @@
 - Liveness and readiness are probed only after the startup probe has succeeded (pkg/kubelet/prober/worker.go). At the deletion
   of a pod its liveness and startup probes end, and its readiness goes on being probed (the same file).
 - A container that ends is started again at once the first time, then after 10 s, 20 s, and so on, up to 5 minutes
-  (pkg/kubelet/kubelet.go: backOffPeriod and MaxCrashLoopBackOff). A liveness failure runs preStop before it ends the container.
+  (pkg/kubelet/kubelet.go: initialCrashLoopBackOff, MaxCrashLoopBackOff). A liveness failure runs preStop before it ends the container.
 - At the deletion every preStop begins at once, sidecars included; each container gets SIGTERM only after its own. Sidecars
   also wait for all app containers, and for the sidecars that come after them (kuberuntime_termination_order.go;
   KEP-753, "Termination of containers"). What preStop and waiting took is taken off the grace period, of which at least 2 s are
@@ -195,6 +195,8 @@ class Pod:
     def _environment(self, settings):
         services = self.node.service_variables() if self.spec.get("enableServiceLinks", True) else {}
         fields = {"status.podIP": self.address, "metadata.name": self.name}
+        # The app in the place of the image listens where the manifest says that the image does.
+        services |= {"PORT": str(p["containerPort"]) for p in settings.get("ports", [])[:1]}
         for variable in settings.get("env", []):
             source = variable.get("valueFrom", {})
             if "fieldRef" in source:
@@ -289,6 +291,10 @@ class Pod:
     def proxy(self):
         """Returns the container of the sidecar."""
         return self.containers[sidecar(self.template)["name"]]
+
+    def app(self):
+        """Returns the name of the app's container, the first one."""
+        return self.spec["containers"][0]["name"]
 
     def port(self, value):
         """Returns the number of a port of this pod."""

@@ -4,9 +4,8 @@
         python proofs.py rolling_update --manifest pod.yaml --image FOLDER --tls FOLDER
 
 The image is an exported one, with its files in `root` and its configuration in `config.json`: a run of the tests leaves it in
-target/tmp/image-*/first. The folder of `--tls` has ca.pem,
-server.pem and server.key, and the same files of another certificate in `next`. A proof prints every event with its time, and
-fails with what it saw.
+target/tmp/image-*/first. The folder of `--tls` has ca.pem, server.pem and server.key, and the same files of another certificate
+in `next`. A proof prints every event with its time, and fails with what it saw.
 """
 
 import argparse
@@ -38,7 +37,8 @@ class Proof:
         self.delay, self.window = (_seconds(drain.get(key, default)) for key, default in (("delay", "5s"), ("window", "15s")))
 
     async def clients(self, *arguments):
-        return await self.node.clients(self.tls, *arguments)
+        plain = self.settings.get("tls", {}).get("mode") == "off"
+        return await self.node.clients(None if plain else self.tls, *arguments)
 
 
 async def rolling_update(node, proof, count):
@@ -178,12 +178,13 @@ async def app_crashes(node, proof, _count):
     await node.balance()
     pod = await node.pod("only")
     clients = await proof.clients("--websockets", "50")
-    await pod.containers["app"].kill(signal.SIGKILL)
-    await node.until("the app is started again", lambda: pod.restarts.get("app") == 1)
+    name = pod.app()
+    await pod.containers[name].kill(signal.SIGKILL)
+    await node.until("the app is started again", lambda: pod.restarts.get(name) == 1)
     await node.until("the pod is ready again", lambda: pod.ready)
     codes = counts_of(code for _, code, _ in (await _all_back(clients, 50))["closes"])
     assert codes == {1012: 50}, codes
-    assert pod.restarts == {"app": 1}, f"only the app is started again: {pod.restarts}"
+    assert pod.restarts == {name: 1}, f"only the app is started again: {pod.restarts}"
     assert pod.proxy().running
 
 
@@ -202,12 +203,13 @@ async def app_hangs(node, proof, _count):
     await node.balance()
     pod = await node.pod("only", change)
     clients = await proof.clients("--websockets", "20")
-    await pod.containers["app"].kill(signal.SIGSTOP)
-    await node.until("the app is started again", lambda: pod.restarts.get("app") == 1)
+    name = pod.app()
+    await pod.containers[name].kill(signal.SIGSTOP)
+    await node.until("the app is started again", lambda: pod.restarts.get(name) == 1)
     await node.until("the pod is ready again", lambda: pod.ready)
     await _all_back(clients, 20)
-    assert pod.restarts == {"app": 1}, f"only the app is started again: {pod.restarts}"
-    assert ("only/app", "SIGKILL") in [(who, what) for _, who, what, _ in node.events], "a stopped process is killed"
+    assert pod.restarts == {name: 1}, f"only the app is started again: {pod.restarts}"
+    assert (f"only/{pod.app()}", "SIGKILL") in [(who, what) for _, who, what, _ in node.events], "a stopped process is killed"
 
 
 async def proxy_crashes(node, proof, _count):
@@ -228,9 +230,17 @@ async def proxy_crashes(node, proof, _count):
 
 
 async def client_never_closes(node, proof, _count):
-    """A client that neither answers the Close nor leaves does not hold the drain."""
+    """A client that neither answers the Close nor leaves does not hold the drain. A second sidecar, started later, ends before
+    the proxy."""
+
+    def change(template):
+        image = template["spec"]["containers"][0]["image"]
+        script = "process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000)"
+        second = {"name": "later", "image": image, "command": ["node", "-e", script], "restartPolicy": "Always"}
+        template["spec"]["initContainers"].append(second)
+
     await node.balance()
-    pod = await node.pod("only")
+    pod = await node.pod("only", change)
     stubborn = await proof.clients("--websockets", "3", "--stubborn")
     polite = await proof.clients("--websockets", "20")
     took = await pod.delete()
@@ -238,6 +248,10 @@ async def client_never_closes(node, proof, _count):
         codes = counts_of(code for _, code, _ in (await clients.report())["closes"])
         assert codes == {1012: count}, codes
     _ended_well(node, pod)
+    order = [(who, what) for _, who, what, _ in node.events]
+    signals = [order.index((f"only/{name}", "SIGTERM")) for name in (pod.app(), "later", "pulsegate")]
+    ends = [order.index((f"only/{name}", "ended")) for name in (pod.app(), "later", "pulsegate")]
+    assert signals[0] < ends[0] < signals[1] < ends[1] < signals[2] < ends[2], f"not in reverse order: {order}"
     assert took < pod.spec["terminationGracePeriodSeconds"], took
 
 
@@ -258,7 +272,7 @@ async def app_never_exits(node, proof, _count):
     codes = counts_of(code for _, code, _ in seen["closes"])
     last = max(at for at, _, _ in seen["closes"]) - pod.deleted_at
     assert codes == {1012: 50} and last <= proof.delay + proof.window + STALL, f"{codes}, the last after {last:.1f} s"
-    assert ("only/app", "SIGKILL") in [(who, what) for _, who, what, _ in node.events], "the app is killed"
+    assert (f"only/{pod.app()}", "SIGKILL") in [(who, what) for _, who, what, _ in node.events], "the app is killed"
     _ended_well(node, pod)
     assert grace - 1 <= took <= grace + 2 + STALL, f"{took:.1f} s with a grace period of {grace} s"
 
@@ -270,8 +284,9 @@ def _ended_well(node, pod, restarts=None):
     order = [event[:2] for event in mine]
     (hook,) = [detail for who, what, detail in mine if (who, what) == ("pulsegate", "preStop done")]
     assert "exit 0" in hook, f"drain --wait: {hook}"
-    assert order.index(("pulsegate", "preStop done")) < order.index(("app", "SIGTERM")), f"the app outlives the drain: {order}"
-    assert order.index(("app", "ended")) < order.index(("pulsegate", "SIGTERM")), f"the sidecar ends last: {order}"
+    for app in [container["name"] for container in pod.spec["containers"]]:
+        assert order.index(("pulsegate", "preStop done")) < order.index((app, "SIGTERM")), f"the app outlives the drain: {order}"
+        assert order.index((app, "ended")) < order.index(("pulsegate", "SIGTERM")), f"the sidecar ends last: {order}"
     assert ("pulsegate", "SIGKILL") not in order, f"the sidecar ends by itself: {order}"
     (end,) = [detail for who, what, detail in mine if (who, what) == ("pulsegate", "ended")]
     assert end == "exit 0", f"the sidecar's end: {end}\n{pod.proxy().tail()}"

@@ -32,8 +32,8 @@ class Volumes:
                 size = settings.get("sizeLimit", "64Mi").removesuffix("i")
                 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", name, path], check=True)
                 self.mounted.append(path)
-            # A volume of the kubelet is open to every user of the pod; a group makes it setgid.
-            self._own(path, 0o777)
+            # Open to every user of the pod.
+            self._own(path, 0o777, 0o660)
             return
         self.update(name)
 
@@ -78,10 +78,10 @@ class Volumes:
         for path in self.mounted:
             subprocess.run(["umount", path], check=True)
 
-    def _own(self, path, mode):
-        """Owner root, and with `fsGroup` that group, which may then read what the owner may read
-        (pkg/volume/volume_linux.go: the mode gets 0440, or 0660 if it is writable, and folders setgid)."""
+    def _own(self, path, mode, group_mode=0o440):
+        """Owner root, and with `fsGroup` that group, which gets these permissions (pkg/volume/volume_linux.go: 0440, or 0660 in a
+        volume that can be written to, and folders setgid and executable)."""
         if self.group is not None:
             os.chown(path, 0, self.group)
-            mode |= 0o2770 if path.is_dir() else 0o440
+            mode |= group_mode | (0o2110 if path.is_dir() else 0)
         os.chmod(path, mode)
