@@ -114,6 +114,7 @@ fn what_cannot_run_in_it_is_refused() {
     refuse(&mut image(&["/nonexistent", "--tag", "pulsegate"]), 1, "no executable file");
     refuse(&mut image(&["--tag", "pulsegate"]), 2, "no program");
     refuse(&mut image(&[program]), 2, "no --tag");
+    refuse(&mut image(&[program, "--tag"]), 2, "--tag without a name");
     refuse(&mut image(&[program, "--tag", "pulsegate", "--builder", "kaniko"]), 2, "unknown builder kaniko");
     refuse(&mut image(&[program, "--fast"]), 2, "unknown argument --fast");
     let help = succeed(&mut image(&["--help"]));
