@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -130,6 +131,7 @@ async def writable_root(work, image, config, tls):
 
 
 async def main():
+    os.umask(0o022)
     scenario, folder, tls = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     app = await asyncio.create_subprocess_exec(

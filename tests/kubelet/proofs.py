@@ -10,6 +10,7 @@ in `next`. A proof prints every event with its time, and fails with what it saw.
 
 import argparse
 import asyncio
+import os
 import pathlib
 import signal
 import ssl
@@ -357,6 +358,7 @@ def main():
     parser.add_argument("--tls", required=True)
     parser.add_argument("--clients", type=int, default=100)
     arguments = parser.parse_args()
+    os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="pulsegate-kubelet-", dir=pathlib.Path(arguments.image).parent) as work:
         asyncio.run(run(arguments, work))
 
