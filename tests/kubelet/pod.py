@@ -68,8 +68,8 @@ class Pod:
     async def start(self):
         """Makes the sandbox and the volumes, and starts the containers in their order."""
         self._sandbox = self.node.sandbox(self.name)
-        self.address = self._sandbox.address
-        self.event("", "sandbox", self.address)
+        self.address, self.address6 = self._sandbox.address, self._sandbox.address6
+        self.event("", "sandbox", f"{self.address} {self.address6}")
         self.volumes = Volumes(self.work / "volumes", self.template, self.node.config_maps, self.node.secrets)
         for settings in self.spec.get("initContainers", []):
             if settings.get("restartPolicy") == "Always":
@@ -306,6 +306,7 @@ class Sandbox:
 
     def __init__(self, index):
         self.address, node = f"10.88.{index}.2", f"10.88.{index}.1"
+        self.address6, node6 = f"fd00:88:{index}::2", f"fd00:88:{index}::1"
         self._pause = subprocess.Popen(["unshare", "--net", "--ipc", "--uts", "sleep", "infinity"], stdin=subprocess.DEVNULL)
         pid, deadline = self._pause.pid, time.monotonic() + 10
         while os.readlink(f"/proc/{pid}/ns/uts") == os.readlink("/proc/self/ns/uts"):
@@ -315,10 +316,13 @@ class Sandbox:
         link = f"pod{index}"
         _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         _ip("address", "add", f"{node}/30", "dev", link)
+        # Without the detection of duplicates, which takes seconds.
+        _ip("address", "add", f"{node6}/64", "dev", link, "nodad")
         _ip("link", "set", link, "up")
         inside = ["nsenter", f"--net=/proc/{pid}/ns/net"]
         _ip("link", "set", "lo", "up", inside=inside)
         _ip("address", "add", f"{self.address}/30", "dev", "eth0", inside=inside)
+        _ip("address", "add", f"{self.address6}/64", "dev", "eth0", "nodad", inside=inside)
         _ip("link", "set", "eth0", "up", inside=inside)
         _ip("route", "add", "default", "via", node, inside=inside)
 

@@ -34,12 +34,13 @@ class Proof:
         self.node, self.tls = node, pathlib.Path(tls)
         (text,) = [data["proxy.toml"] for data in node.config_maps.values() if "proxy.toml" in data]
         self.settings = tomllib.loads(text)
+        # Behind an ingress that terminates TLS.
+        self.plain = self.settings.get("tls", {}).get("mode") == "off"
         drain = self.settings.get("drain", {})
         self.delay, self.window = (_seconds(drain.get(key, default)) for key, default in (("delay", "5s"), ("window", "15s")))
 
     async def clients(self, *arguments):
-        plain = self.settings.get("tls", {}).get("mode") == "off"
-        return await self.node.clients(None if plain else self.tls, *arguments)
+        return await self.node.clients(None if self.plain else self.tls, *arguments)
 
 
 async def rolling_update(node, proof, count):
@@ -69,6 +70,21 @@ async def rolling_update(node, proof, count):
     grace = old.spec["terminationGracePeriodSeconds"]
     assert took < grace, f"the pod took {took:.1f} s of its {grace} s"
     assert await node.metrics(new, "pulsegate_draining") == 0
+    if proof.settings.get("listen", {}).get("address", "").startswith("["):
+        await _answers_over_ipv6(proof, new)
+
+
+async def _answers_over_ipv6(proof, pod):
+    """Fails unless the pod, which the balancer reaches over IPv4, answers over IPv6 too."""
+    port = pod.node.ports[0]
+    target = pod.port(port.get("targetPort", port["port"]))
+    tls = {} if proof.plain else {"ssl": ssl.create_default_context(cafile=proof.tls / "ca.pem"), "server_hostname": "localhost"}
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(pod.address6, target, **tls), 20)
+    writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    line = await asyncio.wait_for(reader.readline(), 20)
+    writer.transport.abort()
+    assert line.startswith(b"HTTP/1.1 200"), line
+    pod.event("pulsegate", "answers", f"[{pod.address6}]:{target}")
 
 
 async def loses_clients(node, proof, count):
