@@ -4,5 +4,5 @@ mod artifacts;
 mod bare_root;
 mod compose;
 mod deb;
-mod made;
+pub(crate) mod made;
 mod rpm_apk;

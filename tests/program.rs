@@ -12,6 +12,8 @@ mod e2e;
 mod generated;
 mod h2;
 mod kubernetes;
+mod image;
+mod kubelet;
 mod metrics;
 mod operate;
 mod ping;

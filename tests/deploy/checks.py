@@ -27,8 +27,8 @@ def check_the_image_runs_as_the_user_of_the_manifest():
     text = (ROOT / "deploy/Dockerfile").read_text()
     user = sidecar()["securityContext"]["runAsUser"]
     assert f"\nUSER {user}:{user}\n" in text
-    assert re.search(r"\nFROM scratch\n", text)
-    command = text.splitlines()[-1].removeprefix("CMD ")
+    assert re.search(r"\nFROM scratch AS settings\n", text)
+    (command,) = re.findall(r"^CMD (.*)$", text, re.MULTILINE)
     assert json.loads(command) == sidecar()["args"], command
 
 

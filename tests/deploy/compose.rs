@@ -41,7 +41,7 @@ fn docker_compose_accepts_the_file() {
     };
     fs::write(&copy, file()).expect("write a file");
     let effective = succeed(&mut config());
-    for line in ["network_mode: service:app", "read_only: true", "stop_grace_period: 30s"] {
+    for line in ["network_mode: service:app", "read_only: true", "stop_grace_period: 30s", "/run/pulsegate:mode=0700"] {
         assert!(effective.contains(line), "no {line:?} in {effective}");
     }
     fs::write(&copy, file().replace("network_mode", "network_mod")).expect("write a file");

@@ -229,6 +229,10 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
     ),
     (
+        "deploy/image target/x86_64-unknown-linux-gnu/dist/pulsegate --tag registry.example.com/pulsegate",
+        Tried::Elsewhere { file: "tests/image/files.rs", by: "fn its_architecture_is_that_of_the_program" },
+    ),
+    (
         "docker compose up --build",
         Tried::Elsewhere { file: "tests/deploy/compose.rs", by: "fn the_command_of_the_file_makes_a_proxy" },
     ),
