@@ -12,6 +12,7 @@ mod e2e;
 mod generated;
 mod h2;
 mod metrics;
+mod monitoring;
 mod operate;
 mod ping;
 mod runbook;
