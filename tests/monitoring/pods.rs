@@ -201,6 +201,7 @@ async fn request(proxy: &Proxy, head: &str) {
 pub(crate) async fn crowd(pod: &Pod) {
     let mut held = Vec::new();
     for _ in 0..8 {
-        held.push(pod.proxy.tcp().await);
+        // A refused one may be reset before it is returned.
+        held.extend(wait_for("an end of the connect", TcpStream::connect(pod.proxy.address)).await);
     }
 }
