@@ -26,12 +26,12 @@ const FIRING: [&str; 7] = [
     "PulsegateNotReady",
     "PulsegateReloadRefused",
 ];
-/// Alerts whose condition is met for as long as Prometheus, a proxy or the whole machine is slow.
-const UNSTEADY: [&str; 2] = ["PulsegateAbsent", "PulsegateDown"];
+/// Alerts whose condition may be met for a while: where a scrape is late, and where many turns fit into [`RANGE`].
+const UNSTEADY: [&str; 3] = ["PulsegateAbsent", "PulsegateDown", "PulsegateSlowReaders"];
 /// Replaces the time for which a condition of [`FIRING`] must hold.
 const FOR: &str = "for: 3s";
 /// Replaces the ranges of minutes.
-const RANGE: &str = "[15s]";
+const RANGE: &str = "[30s]";
 
 /// The panels that show zeros, with the event that this run does not have.
 const ZERO: [&str; 3] = [
