@@ -104,6 +104,12 @@ pub(crate) fn panels() -> Vec<Panel> {
     panels
 }
 
+/// Returns the headings of rows.
+pub(crate) fn rows() -> Vec<Value> {
+    let dashboard = dashboard();
+    dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] == "row").cloned().collect()
+}
+
 /// Returns the names of metrics in an expression: words before `{`, `[` or an end, that are neither functions, nor labels,
 /// nor text.
 pub(crate) fn metrics_of(expression: &str) -> BTreeSet<String> {

@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 COLUMNS = 24
 # Inches for a column and a line of Grafana's grid.
@@ -25,10 +26,14 @@ def main(data, picture):
     panels = run["panels"]
     lines = max(panel["panel"]["gridPos"]["y"] + panel["panel"]["gridPos"]["h"] for panel in panels)
     plt.rcParams.update({"font.size": 6.5, "axes.edgecolor": "#cccccc", "axes.linewidth": 0.6, "xtick.color": "#555555", "ytick.color": "#555555"})
-    figure = plt.figure(figsize=(COLUMNS * WIDTH, lines * HEIGHT), facecolor="#f4f5f5")
+    figure = plt.figure(figsize=(COLUMNS * WIDTH, lines * HEIGHT), dpi=72, facecolor="#f4f5f5")
     for panel in panels:
         draw(figure, lines, panel["panel"], panel["series"], run["begun"], run["end"])
-    figure.savefig(picture, dpi=72, pil_kwargs={"optimize": True})
+    for row in run["rows"]:
+        figure.text(0.006, 1 - (row["gridPos"]["y"] + 0.75) / lines, row["title"], va="center", fontsize=8.5, color="#24292e")
+    figure.canvas.draw()
+    image = Image.frombuffer("RGBA", figure.canvas.get_width_height(), figure.canvas.buffer_rgba())
+    image.convert("RGB").quantize(160, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 def draw(figure, lines, panel, series, begun, end):
@@ -108,7 +113,7 @@ def draw_stat(axes, panel, series):
     for step in defaults["thresholds"]["steps"]:
         if step["value"] is None or value >= step["value"]:
             color = step["color"]
-    text = shown(value, defaults["unit"])
+    text = f"{value:.0f}" if defaults.get("decimals") == 0 else shown(value, defaults["unit"])
     for mapping in defaults["mappings"]:
         text = mapping["options"].get(text, {}).get("text", text)
     axes.text(0.5, 0.4, text, ha="center", va="center", fontsize=15, color=NAMES[color], transform=axes.transAxes)
