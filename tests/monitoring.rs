@@ -3,5 +3,6 @@
 
 mod dashboard;
 mod live;
+mod loading;
 mod pods;
 mod rules;

@@ -62,7 +62,8 @@ def draw(figure, lines, panel, series, begun, end):
     axes.grid(color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, unit)))
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.11), ncol=4, frameon=False, fontsize=5.5, handlelength=1, columnspacing=0.8, labelspacing=0.2)
+    columns = 2 if any(len(name) > 20 for name, _ in series) else 4
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.11), ncol=columns, frameon=False, fontsize=5.5, handlelength=1, columnspacing=0.8, labelspacing=0.2)
 
 
 def draw_lines(axes, panel, series, begun):

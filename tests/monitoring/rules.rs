@@ -58,7 +58,7 @@ impl Alert {
 }
 
 /// Runs promtool, whose tests keep a core busy for seconds.
-async fn promtool(arguments: &[&str], folder: &Path) -> Finished {
+pub(crate) async fn promtool(arguments: &[&str], folder: &Path) -> Finished {
     let mut command = Command::new("promtool");
     let mut promtool = Process::start_without_input("promtool", command.args(arguments).current_dir(folder));
     promtool.exit_within(Duration::from_secs(60)).await;
@@ -66,7 +66,7 @@ async fn promtool(arguments: &[&str], folder: &Path) -> Finished {
 }
 
 #[tokio::test]
-async fn promtool_accepts_the_rules_and_their_tests() {
+pub(crate) async fn promtool_accepts_the_rules_and_their_tests() {
     let checked = promtool(&["check", "rules", "rules.yaml"], &folder()).await;
     assert!(checked.code == Some(0) && checked.out.contains("SUCCESS"), "{checked:#?}");
     let tested = promtool(&["test", "rules", "rules_test.yaml"], &folder()).await;
