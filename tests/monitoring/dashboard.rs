@@ -234,7 +234,7 @@ async fn grafanas_own_types_accept_it() {
     assert_eq!(status.code(), Some(1), "{judged:#?}");
     let about = |name: &str| judged.out.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
     assert_eq!(about("deploy/monitoring/dashboard.json"), Vec::<&str>::new(), "{}", judged.err);
-    for at in 0..faults.len() {
-        assert!(!about(&format!("fault-{at}.json")).is_empty(), "{:?} is not noticed: {judged:#?}", faults[at]);
+    for (at, fault) in faults.iter().enumerate() {
+        assert!(!about(&format!("fault-{at}.json")).is_empty(), "{fault:?} is not noticed: {judged:#?}");
     }
 }

@@ -25,7 +25,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use crate::PULSEGATE;
 use crate::metrics::scrape::health;
 
+/// Clients on `/echo` answer probes, and outlive a stop of the test; the others are given up soon.
 const ROUTES: &str = r#"
+[[route]]
+path = "/echo"
+heartbeat = { interval = "400ms", timeout = "20s" }
 [[route]]
 path = "/flood"
 heartbeat = { interval = "25s", timeout = "20s", write_stall = "1500ms" }
@@ -34,7 +38,7 @@ path = "/closed"
 origins = { allow = ["https://app.example"] }
 "#;
 
-/// A proxy with the labels that a PodMonitor gives to its metrics.
+/// A proxy with the labels that a `PodMonitor` gives to its metrics.
 pub(crate) struct Pod {
     name: &'static str,
     job: &'static str,
@@ -66,7 +70,7 @@ impl Pod {
     pub(crate) async fn serving(name: (&'static str, &'static str), app: &FakeApp) -> Self {
         Self::start(name, &app.url, |config| {
             let config = config.upstream("interval = \"300ms\"\ntimeout = \"10s\"").with(QUICK).with(ROUTES);
-            config.drain("delay = \"0s\"").drain("window = \"3s\"")
+            config.drain("delay = \"0s\"").drain("window = \"6s\"")
         })
         .await
     }

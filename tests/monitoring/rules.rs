@@ -140,8 +140,8 @@ fn rules_name_only_metrics_that_there_are() {
         let expression = recorded.iter().fold(alert.expression(), |text, name| text.replace(name, ""));
         for metric in metrics_of(&expression) {
             // kube-state-metrics has the limits of containers.
-            let known =
-                documented.iter().any(|row| row.is_of(&metric)) || metric == "kube_pod_container_resource_limits";
+            let of_kubernetes = ["kube_pod_container_resource_limits", "kube_pod_init_container_resource_limits"];
+            let known = documented.iter().any(|row| row.is_of(&metric)) || of_kubernetes.contains(&&*metric);
             assert!(known, "{}: there is no metric {metric}", alert.name);
         }
     }
