@@ -1,4 +1,4 @@
-//! `dashboard.json`: its panels and their queries, and what can be judged without data.
+//! The panels of `dashboard.json` and their queries, and the checks that need no data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(crate) struct Selection {
 pub(crate) const ALL: Selection = Selection { namespace: ".*", job: ".*", pod: ".*", route: ".*" };
 
 impl Query {
-    /// Returns the query that Grafana would send.
+    /// Returns the query that Grafana sends for this selection.
     pub(crate) fn with(&self, Selection { namespace, job, pod, route }: Selection) -> String {
         // Grafana takes four times the interval of scraping.
         let values =
@@ -186,7 +186,6 @@ fn the_dashboard_shows_every_metric_and_no_other() {
             for metric in metrics_of(&query.expression) {
                 let row = documented.iter().find(|row| row.is_of(&metric));
                 let row = row.unwrap_or_else(|| panic!("{}: there is no metric {metric}", panel.title));
-                // A label of a selector or of a legend is one of the metric's, of the target's, or a new one.
                 shown.insert(row.name.clone());
             }
         }

@@ -218,8 +218,8 @@ async fn assert_every_panel_has_data(prometheus: &Prometheus, begun: f64, end: f
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// Returns what is wrong with the answer to a query: values that are no numbers or cannot have the panel's unit, names without
-/// their labels, buckets that are none.
+/// Returns the faults of the answer to a query: values that are no numbers or outside of the panel's unit, names of series
+/// without their labels, buckets that do not add up.
 fn faults_of(panel: &Panel, query: &Query, found: &[Value]) -> Vec<String> {
     let mut faults = Vec::new();
     for series in found {
@@ -245,7 +245,7 @@ fn faults_of(panel: &Panel, query: &Query, found: &[Value]) -> Vec<String> {
     faults
 }
 
-/// Returns what is wrong with the buckets of a heatmap: Grafana sorts them by `le`, and subtracts each from the next.
+/// Returns the faults of the buckets of a heatmap: Grafana sorts them by `le`, and subtracts each from the next.
 fn bucket_faults(found: &[Value]) -> Vec<String> {
     let mut buckets: BTreeMap<i64, Vec<(f64, f64)>> = BTreeMap::new();
     for series in found {

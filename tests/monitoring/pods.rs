@@ -1,4 +1,4 @@
-//! Proxies as the pods of a Deployment, and what happens to them.
+//! Proxies as the pods of a Deployment, and the events of their lives.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -66,7 +66,7 @@ impl Pod {
         Self { name, job, proxy, file, socket, _folder: folder }
     }
 
-    /// Starts the pod of everyday life: a heartbeat with short windows, and probes of the app at short intervals.
+    /// As [`Self::start`], with short heartbeats, and short intervals between the probes of the app.
     pub(crate) async fn serving(name: (&'static str, &'static str), app: &FakeApp) -> Self {
         Self::start(name, &app.url, |config| {
             let config = config.upstream("interval = \"300ms\"\ntimeout = \"10s\"").with(QUICK).with(ROUTES);
@@ -135,7 +135,7 @@ pub(crate) async fn hanging_app() -> (TcpListener, String) {
     (hanging, url)
 }
 
-/// What one pod goes through, again and again.
+/// The events of one pod, which each turn repeats.
 pub(crate) struct Life<'a> {
     pod: &'a Pod,
     neighbours: Vec<Neighbour>,

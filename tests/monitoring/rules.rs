@@ -1,4 +1,4 @@
-//! `rules.yaml`: what promtool judges, and what it does not.
+//! Checks of `rules.yaml`: those of promtool, and those that promtool does not make.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::metrics::table::documented;
 use crate::monitoring::dashboard::metrics_of;
 
-/// An alert as it stands in the file.
+/// An alert of the file.
 #[derive(Debug)]
 pub(crate) struct Alert {
     pub(crate) name: String,
@@ -57,7 +57,7 @@ impl Alert {
     }
 }
 
-/// Runs promtool, whose tests keep a core busy for seconds.
+/// Runs promtool to its end; its tests keep a core busy for seconds.
 pub(crate) async fn promtool(arguments: &[&str], folder: &Path) -> Finished {
     let mut command = Command::new("promtool");
     let mut promtool = Process::start_without_input("promtool", command.args(arguments).current_dir(folder));
@@ -112,11 +112,14 @@ fn every_alert_has_what_a_person_on_call_needs() {
         let name = &alert.name;
         assert!(["critical", "warning"].contains(&alert.value("severity")), "{name}");
         let seconds = alert.value("for").trim_end_matches(['m', 'h']);
-        assert!(seconds.parse::<u32>().is_ok_and(|count| count > 0), "{name}: an alert waits before it wakes anybody");
+        assert!(seconds.parse::<u32>().is_ok_and(|count| count > 0), "{name}: a condition must hold for some time");
         let anchor = format!("/OPERATIONS.md#{}", name.to_lowercase());
         assert!(alert.value("runbook_url").ends_with(&anchor), "{name}: {}", alert.value("runbook_url"));
         for text in [alert.value("summary"), alert.value("description")] {
-            assert!(name == "PulsegateAbsent" || text.contains("{{ $labels."), "{name} names nobody: {text}");
+            assert!(
+                name == "PulsegateAbsent" || text.contains("{{ $labels."),
+                "{name} names neither process nor job: {text}"
+            );
         }
         let count =
             |expected: &str| tests.matches(&format!("alertname: {name}\n        exp_alerts:{expected}\n")).count();

@@ -9,7 +9,6 @@ import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 
 const home = dirname(fileURLToPath(import.meta.url));
-const source = join(home, 'dashboard.generated.ts');
 const composable = join(home, 'node_modules/@grafana/schema/dist/types/raw/composable');
 const plugins = ['heatmap', 'stat', 'timeseries'];
 
@@ -44,24 +43,26 @@ function constants({ panels, ...dashboard }) {
 const options = { noEmit: true, strict: true, skipLibCheck: true, target: ts.ScriptTarget.ESNext, module: ts.ModuleKind.ESNext,
   moduleResolution: ts.ModuleResolutionKind.Bundler, types: [], lib: ['lib.esnext.d.ts', 'lib.dom.d.ts'] };
 
-function faults(file) {
-  const text = imports + constants(JSON.parse(readFileSync(file, 'utf8')));
+// One program with a source for each dashboard, which exist in memory only.
+function faults(files) {
+  const sources = new Map(files.map((file, at) => [join(home, `dashboard-${at}.generated.ts`), file]));
+  const texts = new Map([...sources].map(([source, file]) => [source, imports + constants(JSON.parse(readFileSync(file, 'utf8')))]));
   const host = ts.createCompilerHost(options);
   const { fileExists, readFile, getSourceFile } = host;
-  host.fileExists = (name) => name === source || fileExists(name);
-  host.readFile = (name) => (name === source ? text : readFile(name));
+  host.fileExists = (name) => texts.has(name) || fileExists(name);
+  host.readFile = (name) => texts.get(name) ?? readFile(name);
   host.getSourceFile = (name, ...rest) =>
-    name === source ? ts.createSourceFile(name, text, options.target) : getSourceFile(name, ...rest);
-  const program = ts.createProgram([source], options, host);
-  return ts.getPreEmitDiagnostics(program).map((found) => {
-    const line = found.file?.fileName === source ? text.slice(0, found.start).split('\n').at(-1) : '';
-    const name = /^const (\w+)/.exec(line)?.[1] ?? found.file?.fileName ?? '';
-    return `${file}: ${name}: ${ts.flattenDiagnosticMessageText(found.messageText, '\n  ')}`;
+    texts.has(name) ? ts.createSourceFile(name, texts.get(name), options.target) : getSourceFile(name, ...rest);
+  const program = ts.createProgram([...texts.keys()], options, host);
+  return ts.getPreEmitDiagnostics(program).map(({ file, start, messageText }) => {
+    const line = texts.get(file?.fileName)?.slice(0, start).split('\n').at(-1) ?? '';
+    const constant = /^const (\w+)/.exec(line)?.[1] ?? '';
+    return `${sources.get(file?.fileName) ?? file?.fileName}: ${constant}: ${ts.flattenDiagnosticMessageText(messageText, '\n  ')}`;
   });
 }
 
 const files = process.argv.slice(2);
 if (files.length === 0) throw new Error('name the files');
-const found = files.flatMap(faults);
+const found = faults(files);
 for (const fault of found) console.log(fault);
 process.exitCode = found.length === 0 ? 0 : 1;
