@@ -3,7 +3,7 @@
 mod counted;
 mod exposition;
 mod hostile;
-mod prometheus;
+pub(crate) mod prometheus;
 mod reload;
-mod scrape;
-mod table;
+pub(crate) mod scrape;
+pub(crate) mod table;

@@ -15,6 +15,7 @@ mod kubernetes;
 mod image;
 mod kubelet;
 mod metrics;
+mod monitoring;
 mod operate;
 mod ping;
 mod runbook;

@@ -29,6 +29,7 @@ pub(super) fn answer<B>(context: &Arc<Context>, request: &Request<B>) -> Respons
     if word.is_empty() {
         let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
         let exposition = TextFormat::negotiate(accept.unwrap_or_default());
+        context.metrics.ready(readiness(context).is_ok());
         let kind = HeaderValue::from_static(exposition.content_type());
         let mut response = content(status, kind, context.metrics.encode_as(exposition));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));

@@ -31,7 +31,7 @@ pub use route::{GaugeGuard, RouteMetrics, UpgradeAttempt, UpgradeOutcome};
 use crate::config::Route;
 use crate::relay::Memory;
 use crate::session::Traffic;
-use catalogue::{HANDSHAKE_OUTCOMES, SHORT, TLS_GROUPS, TLS_VERSIONS, register};
+use catalogue::{HANDSHAKE_OUTCOMES, HANDSHAKE_SUCCESS, SHORT, TLS_GROUPS, TLS_VERSIONS, register};
 use collectors::{Buffered, Certificates, Passed, unix_seconds};
 use counter_set::CounterSet;
 use histogram::Histogram;
@@ -116,6 +116,7 @@ struct Families {
     reload_successful: Gauge,
     reload_success: Gauge,
     reloads: CounterSet,
+    ready: Gauge,
     draining: Gauge,
 }
 
@@ -189,7 +190,7 @@ impl Metrics {
     pub fn handshake(&self, version: &'static str, group: Option<&str>, took: Duration) {
         let version = known(TLS_VERSIONS, version);
         let group = group.map_or(NONE, |group| known_or_other(TLS_GROUPS, group));
-        self.families.tls_handshakes.get_or_create(&Handshake { outcome: "ok", version, group }).inc();
+        self.families.tls_handshakes.get_or_create(&Handshake { outcome: HANDSHAKE_SUCCESS, version, group }).inc();
         self.families.tls_handshake_duration.observe(took);
     }
 
@@ -284,6 +285,11 @@ impl Metrics {
         self.families.acme_next_order.set(unix_seconds(at));
     }
 
+    /// Records whether the proxy should receive new clients.
+    pub fn ready(&self, ready: bool) {
+        self.families.ready.set(ready.into());
+    }
+
     /// Records whether the proxy is draining.
     pub fn draining(&self, draining: bool) {
         self.families.draining.set(draining.into());
@@ -331,13 +337,22 @@ impl Metrics {
     }
 }
 
+/// Returns the counters of handshakes. Those of every failure exist from the start, so that rates include the first one.
+fn handshakes() -> Family<Handshake, Counter> {
+    let family = Family::<_, Counter>::default();
+    for outcome in HANDSHAKE_OUTCOMES.iter().filter(|outcome| **outcome != HANDSHAKE_SUCCESS) {
+        drop(family.get_or_create(&Handshake { outcome, version: NONE, group: NONE }));
+    }
+    family
+}
+
 impl Families {
     fn new() -> Self {
         Self {
             routes: route::RouteFamilies::default(),
             connections_active: Gauge::default(),
             connections_refused: CounterSet::of(&catalogue::CONNECTIONS_REFUSED),
-            tls_handshakes: Family::default(),
+            tls_handshakes: handshakes(),
             tls_handshake_duration: Histogram::new(SHORT),
             acme_orders: CounterSet::of(&catalogue::ACME_ORDERS),
             acme_next_order: Gauge::default(),
@@ -351,6 +366,7 @@ impl Families {
             reload_successful: Gauge::default(),
             reload_success: Gauge::default(),
             reloads: CounterSet::of(&catalogue::CONFIG_RELOADS),
+            ready: Gauge::default(),
             draining: Gauge::default(),
         }
     }
@@ -379,6 +395,7 @@ impl Families {
         register(all, &catalogue::CONFIG_LAST_RELOAD_SUCCESSFUL, &self.reload_successful);
         register(all, &catalogue::CONFIG_LAST_RELOAD_SUCCESS, &self.reload_success);
         self.reloads.register(all);
+        register(all, &catalogue::READY, &self.ready);
         register(all, &catalogue::DRAINING, &self.draining);
         registry
     }

@@ -24,11 +24,14 @@ async fn probe(proxy: &Proxy, method: &str, path: &str) -> (u16, String, String)
     (answer.status, kind, answer.body)
 }
 
-/// Polls `/readyz` until it has this answer.
+/// Polls `/readyz` until it has this answer; the metric must agree.
 async fn becomes(proxy: &Proxy, status: u16, word: &str) {
     let expected = (status, PLAIN.to_owned(), format!("{word}\n"));
     let found = async || probe(proxy, "GET", "/readyz").await;
     wait_until_async(&format!("/readyz is {status} {word}"), found, |found| *found == expected).await;
+    let metric = format!("\npulsegate_ready {}\n", u8::from(status == 200));
+    let metrics = probe(proxy, "GET", "/metrics").await.2;
+    assert!(metrics.contains(&metric), "no {metric:?} while /readyz is {status} {word}:\n{metrics}");
 }
 
 #[tokio::test]

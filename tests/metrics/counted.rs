@@ -128,7 +128,7 @@ async fn speaks_no_tls(proxy: &Proxy) {
 }
 
 fn sessions_are_counted(metrics: &Exposition) {
-    let closed = |labels| metrics.count("pulsegate_websockets_closed_total", labels);
+    let closed = |labels| metrics.sum("pulsegate_websockets_closed_total", labels);
     assert_eq!(closed(&[("initiator", "client"), ("reason", "normal"), ("code", "4xxx"), ("route", "/")]), 1);
     assert_eq!(closed(&[("initiator", "proxy"), ("reason", "heartbeat_timeout"), ("route", "/")]), 1);
     assert_eq!(metrics.count("pulsegate_websockets_active", &[("route", "/")]), 0);

@@ -21,23 +21,31 @@ use crate::metrics::table::documented;
 /// It starts, opens its database, and scrapes once a second; all of that on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct Prometheus {
+/// A running Prometheus.
+pub(crate) struct Prometheus {
     process: Process,
     address: SocketAddr,
-    /// Its configuration and its database.
+    /// Its configuration, rules and database.
     _dir: TempDir,
 }
 
 impl Prometheus {
     /// Starts it with one target.
     async fn scraping(target: SocketAddr) -> Self {
+        Self::start(&format!("- targets: ['{target}']"), "").await
+    }
+
+    /// Starts it with these targets (items of `static_configs`), scraped every second, and these rules.
+    pub(crate) async fn start(targets: &str, rules: &str) -> Self {
         let dir = TempDir::with_prefix("pulsegate-prometheus-").expect("make a temporary directory");
         let config = format!(
-            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n\
-             scrape_configs:\n- job_name: pulsegate\n  static_configs:\n  - targets: ['{target}']\n"
+            "global:\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  evaluation_interval: 1s\nrule_files: [rules.yaml]\n\
+             scrape_configs:\n- job_name: pulsegate\n  static_configs:\n{}\n",
+            targets.lines().fold(String::new(), |lines, line| lines + "  " + line + "\n")
         );
         let file = dir.path().join("prometheus.yml");
         fs::write(&file, config).expect("write its configuration");
+        fs::write(dir.path().join("rules.yaml"), rules).expect("write its rules");
         let mut command = Command::new("prometheus");
         command
             .arg(format!("--config.file={}", file.display()))
@@ -52,18 +60,37 @@ impl Prometheus {
     }
 
     /// Queries `query` until its one value is `wanted`.
-    async fn answers(&self, query: &str, wanted: &str) {
+    pub(crate) async fn answers(&self, query: &str, wanted: &str) {
+        let path = format!("/api/v1/query?query={}", percent_encoded(query));
+        self.until(&format!("{query} is {wanted}"), &path, |json| json["data"]["result"][0]["value"][1] == wanted)
+            .await;
+    }
+
+    /// Requests `path` of its API until `wanted` accepts the answer, and returns it.
+    pub(crate) async fn until(&self, what: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
-            let answer = get(self.address, &format!("/api/v1/query?query={}", percent_encoded(query))).await;
+            let answer = get(self.address, path).await;
             let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            let value = &json["data"]["result"][0]["value"][1];
-            if value == wanted {
-                return;
+            if wanted(&json) {
+                return json;
             }
             let late = begun.elapsed() > LIMIT;
-            assert!(!late, "{query} is {}, not {wanted}; it wrote:\n{}", answer.body, self.process.transcript());
+            assert!(!late, "not so: {what}; but {}; it wrote:\n{}", answer.body, self.process.transcript());
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Returns the series of the answer to `query` over the seconds from `start` to `end` (Unix time), one value a second;
+    /// an error is a text.
+    pub(crate) async fn range(&self, query: &str, start: f64, end: f64) -> Result<Vec<Value>, String> {
+        let query = percent_encoded(query);
+        let answer =
+            get(self.address, &format!("/api/v1/query_range?query={query}&start={start}&end={end}&step=1")).await;
+        let json: Value = serde_json::from_str(&answer.body).expect("it answers in JSON");
+        match json["data"]["result"].as_array() {
+            Some(series) => Ok(series.clone()),
+            None => Err(answer.body),
         }
     }
 
@@ -77,7 +104,7 @@ impl Prometheus {
     }
 }
 
-fn percent_encoded(text: &str) -> String {
+pub(crate) fn percent_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
 }
 

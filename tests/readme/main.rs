@@ -32,6 +32,7 @@ const PAPERS: &[&str] = &[
     "deploy/README.md",
     "deploy/OPERATIONS.md",
     "deploy/API.md",
+    "deploy/monitoring/README.md",
     "deploy/npm/README.md",
     "tests/load/README.md",
 ];
@@ -225,6 +226,17 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_systemd_takes_the_unit" },
     ),
     (
+        "sed -i 's#https://runbooks.example.com/pulsegate#https://git.example.com/pulsegate/deploy#' deploy/monitoring/rules.yaml",
+        ALERTS,
+    ),
+    ("promtool check rules deploy/monitoring/rules.yaml", ALERTS),
+    (PROMETHEUS_RULE, ALERTS),
+    (
+        "kubectl create configmap pulsegate-dashboard --from-file=pulsegate.json=deploy/monitoring/dashboard.json",
+        ALERTS,
+    ),
+    ("kubectl label configmap pulsegate-dashboard grafana_dashboard=1", ALERTS),
+    (
         "docker build -f deploy/Dockerfile -t pulsegate .",
         Tried::Elsewhere { file: "tests/deploy/checks.py", by: "def check_the_build_context_is_complete" },
     ),
@@ -240,6 +252,13 @@ const COMMANDS: &[(&str, Tried)] = &[
     ("deploy/release 0.2.0", Tried::Elsewhere { file: "tests/readme/release.rs", by: "a_release_is_made_in_a_clone" }),
 ];
 
+/// The test that runs every command of the paper about monitoring.
+const ALERTS: Tried = Tried::Elsewhere {
+    file: "tests/monitoring/loading.rs",
+    by: "fn the_commands_of_the_paper_load_alerts_and_dashboard",
+};
+const PROMETHEUS_RULE: &str = "{ printf 'apiVersion: monitoring.coreos.com/v1\\nkind: PrometheusRule\\nmetadata:\\n  \
+                               name: pulsegate\\nspec:\\n'; sed 's/^/  /' deploy/monitoring/rules.yaml; } | kubectl apply -f -";
 const INSTALL: &str = "sudo install -m 755 target/release/pulsegate /usr/local/bin/";
 const MKCERT: &str = "mkcert -cert-file tls.crt -key-file tls.key localhost";
 

@@ -145,8 +145,10 @@ pub(super) const UPSTREAM_FAILURES: &[&str] = &[
     "invalid_response",
     "response_timeout",
 ];
+/// The outcome of a handshake that did not fail.
+pub(super) const HANDSHAKE_SUCCESS: &str = "ok";
 pub(super) const HANDSHAKE_OUTCOMES: &[&str] = &[
-    "ok",
+    HANDSHAKE_SUCCESS,
     "timeout",
     "plain_http",
     "not_tls",
@@ -328,6 +330,7 @@ pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Metric = gauge(
 );
 pub(super) const CONFIG_RELOADS: Metric =
     counter("config_reloads", &[closed("result", RELOADS)], "Attempts to reload the configuration, by their result");
+pub(super) const READY: Metric = gauge("ready", &[], "Whether `/readyz` succeeds: 1 or 0");
 pub(super) const DRAINING: Metric = gauge("draining", &[], "Whether a drain has been announced: 1 or 0");
 
 pub(super) const PROCESS_CPU: Metric =
@@ -382,6 +385,7 @@ pub const ALL: &[&Metric] = &[
     &CONFIG_LAST_RELOAD_SUCCESSFUL,
     &CONFIG_LAST_RELOAD_SUCCESS,
     &CONFIG_RELOADS,
+    &READY,
     &DRAINING,
     &PROCESS_CPU,
     &PROCESS_MEMORY,

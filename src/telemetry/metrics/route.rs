@@ -14,10 +14,39 @@ use super::catalogue::{self, LIVES, ROUND_TRIPS, SHORT, UPGRADE_OUTCOMES, regist
 use super::histogram::Histogram;
 use super::labels::close_code;
 use super::requests::{self, Counts, Requests, RouteLabel};
-use crate::session::Ending;
+use crate::session::{EndReason, Ending, Initiator, RESTART};
 
 /// The label of requests without a route, whose heads could not be parsed. The label of a route contains a slash.
 const NO_ROUTE: &str = "none";
+
+/// The usual ends of sessions, with the usual codes of the client's side. Their series exist from the start, so that rates
+/// include the first end of a sort; the others begin with it.
+const USUAL_ENDS: &[(Initiator, EndReason, u16)] = &[
+    (Initiator::Client, EndReason::Normal, 1000),
+    (Initiator::Client, EndReason::Normal, 1001),
+    (Initiator::Client, EndReason::Normal, 1005),
+    (Initiator::Client, EndReason::ClientLost, 1006),
+    (Initiator::Upstream, EndReason::Normal, 1000),
+    (Initiator::Upstream, EndReason::Normal, 1005),
+    (Initiator::Upstream, EndReason::UpstreamLost, 1006),
+    (Initiator::Upstream, EndReason::UpstreamLost, RESTART),
+    (Initiator::Proxy, EndReason::UpstreamLost, 1006),
+    (Initiator::Proxy, EndReason::UpstreamLost, RESTART),
+    (Initiator::Proxy, EndReason::HeartbeatTimeout, 1006),
+    (Initiator::Proxy, EndReason::HeartbeatTimeout, RESTART),
+    (Initiator::Proxy, EndReason::SlowReader, 1006),
+    (Initiator::Proxy, EndReason::SlowReader, RESTART),
+    (Initiator::Proxy, EndReason::Trickle, RESTART),
+    (Initiator::Proxy, EndReason::Drain, 1006),
+    (Initiator::Proxy, EndReason::Drain, RESTART),
+    (Initiator::Proxy, EndReason::ProtocolError, 1002),
+    (Initiator::Proxy, EndReason::ProtocolError, RESTART),
+    (Initiator::Proxy, EndReason::TooBig, 1009),
+    (Initiator::Proxy, EndReason::TooBig, RESTART),
+    (Initiator::Proxy, EndReason::Rate, 1008),
+    (Initiator::Proxy, EndReason::Admin, 1008),
+    (Initiator::Proxy, EndReason::MaxAge, RESTART),
+];
 
 /// The handles of one route. They count without a lock and without a lookup, except for closes, which have more labels.
 #[derive(Debug)]
@@ -111,12 +140,8 @@ impl RouteMetrics {
 
     /// Counts a session that ended.
     pub fn closed(&self, ending: &Ending) {
-        let labels = Closed {
-            route: Arc::clone(&self.route),
-            initiator: ending.cause.initiator().as_str(),
-            reason: ending.cause.reason().as_str(),
-            code: close_code(ending.client_code),
-        };
+        let cause = &ending.cause;
+        let labels = Closed::new(&self.route, cause.initiator(), cause.reason(), ending.client_code);
         self.closed.get_or_create(&labels).inc();
         self.lived.observe(ending.duration);
     }
@@ -226,6 +251,13 @@ struct Closed {
     code: &'static str,
 }
 
+impl Closed {
+    fn new(route: &Arc<str>, initiator: Initiator, reason: EndReason, code: u16) -> Self {
+        let (initiator, reason) = (initiator.as_str(), reason.as_str());
+        Self { route: Arc::clone(route), initiator, reason, code: close_code(code) }
+    }
+}
+
 /// The metric families of [`RouteMetrics`].
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
@@ -289,6 +321,9 @@ impl RouteFamilies {
     /// Returns the metrics of `route`, created at zero, so that rates include the first event.
     pub(super) fn of(&self, route: &Arc<str>, totals: &RouteTotals) -> RouteMetrics {
         let labels = RouteLabel { route: Arc::clone(route) };
+        for &(initiator, reason, code) in USUAL_ENDS {
+            drop(self.closed.get_or_create(&Closed::new(route, initiator, reason, code)));
+        }
         let upgrades = UPGRADE_OUTCOMES.iter().map(|&outcome| Upgrade { route: Arc::clone(route), outcome });
         RouteMetrics {
             upgrades: upgrades.map(|labels| self.upgrades.get_or_create_owned(&labels)).collect(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::{HostPattern, UpstreamSettings, UpstreamTarget};
 use crate::heartbeat::HeartbeatStats;
-use crate::session::{CloseCause, Ending};
+use crate::session::{CloseCause, EndReason, Ending};
 use crate::ws::Sender;
 
 fn ending(cause: CloseCause, client_code: u16, duration: Duration) -> Ending {
@@ -136,6 +136,27 @@ fn a_route_counts_under_its_host_and_path() {
 }
 
 #[test]
+fn the_first_event_of_a_sort_is_an_increase() {
+    let metrics = Metrics::new();
+    metrics.route(&route(None, "/"));
+    assert_written(
+        &metrics,
+        &[
+            r#"pulsegate_websockets_closed_total{route="/",initiator="client",reason="client_lost",code="1006"} 0"#,
+            r#"pulsegate_websockets_closed_total{route="/",initiator="proxy",reason="slow_reader",code="1006"} 0"#,
+            r#"pulsegate_websockets_closed_total{route="/",initiator="upstream",reason="upstream_lost",code="1012"} 0"#,
+            r#"pulsegate_tls_handshakes_total{outcome="alert",version="none",group="none"} 0"#,
+        ],
+    );
+    let text = metrics.encode();
+    for reason in EndReason::WORDS {
+        let is_of = |line: &&str| line.starts_with("pulsegate_websockets_closed_total{") && line.contains(reason);
+        assert!(text.lines().any(|line| is_of(&line)), "no end of the sort {reason} in\n{text}");
+    }
+    assert!(!text.contains(r#"outcome="ok""#), "the version and group of a success are not known before:\n{text}");
+}
+
+#[test]
 fn codes_that_peers_make_up_share_their_series() {
     let metrics = Metrics::new();
     let all = metrics.route(&route(None, "/"));
@@ -147,7 +168,8 @@ fn codes_that_peers_make_up_share_their_series() {
     }
     let text = metrics.encode();
     let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
-    assert_eq!(series("pulsegate_websockets_closed_total{"), 2, "{text}");
+    let closed = text.lines().filter(|line| line.starts_with("pulsegate_websockets_closed_total{"));
+    assert_eq!(closed.filter(|line| !line.ends_with(" 0")).count(), 2, "{text}");
     assert!(series("pulsegate_http_requests_total{") <= labels::STATUSES.len(), "{text}");
 }
 

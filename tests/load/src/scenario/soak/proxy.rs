@@ -46,10 +46,11 @@ impl Proxy {
 pub(super) struct Metrics(String);
 
 impl Metrics {
-    /// Returns the ended sessions, all routes together.
+    /// Returns the ended sessions, all routes together; only ends that have happened.
     pub(super) fn ends(&self) -> Ends {
         let mut ends = Ends::new();
-        for (labels, value) in self.samples("pulsegate_websockets_closed_total") {
+        let happened = self.samples("pulsegate_websockets_closed_total").filter(|(_, value)| *value > 0.0);
+        for (labels, value) in happened {
             let label = |name: &str| label(labels, name).unwrap_or_default().to_owned();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter of sessions")]
             let count = value as u64;
