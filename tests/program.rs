@@ -11,6 +11,7 @@ mod dev;
 mod e2e;
 mod generated;
 mod h2;
+mod inject;
 mod metrics;
 mod operate;
 mod ping;

@@ -65,8 +65,35 @@ impl ProxyFile {
             }
         };
         let text = format!(
-            "[listen]\naddress = \"0.0.0.0:{port}\"\n\n{tls}\n[upstream]\nurl = \"http://127.0.0.1:{upstream}\"\n\n\
-             [origins]\nallow = [\"same-host\"]\n\n[drain]\ndelay = \"5s\"\nwindow = \"15s\"\n\n[log]\nformat = \"json\"\n"
+            "# A change applies without a restart, once the kubelet has updated the volume (about a minute). After a change of
+# [drain], inject again with this file: pulsegate inject --config proxy.toml
+
+# Every address of the pod. On nodes whose kernel has no IPv6, 0.0.0.0 here and in [admin].
+[listen]
+address = \"[::]:{port}\"
+
+{tls}
+[upstream]
+url = \"http://127.0.0.1:{upstream}\"
+
+# The pages that may open WebSockets.
+[origins]
+allow = [\"same-host\"]
+
+# What the sidecar's memory limit must cover.
+[limits]
+memory = \"128MiB\"
+
+[drain]
+delay = \"5s\"
+window = \"15s\"
+
+[admin]
+health = \"[::]:9090\"
+
+[log]
+format = \"json\"
+"
         );
         let settings = config::from_str(Path::new("proxy.toml"), &text, &Environment::default(), &Overrides::default());
         let settings = settings.map_err(|report| InjectError::whole(report.one_line()))?;

@@ -83,6 +83,7 @@ pub(super) fn redirect(
         editor.block_sequence(ports, "ports")?;
     }
     let has_https = targets.iter().any(|target| target.number() == Some(443));
+    let is_headless = spec.text_at(&["clusterIP"]) == Some("None");
     for target in &moved {
         let port = editor.block_mapping(target.port, "this port")?;
         let path = format!("spec/ports/{}", target.index);
@@ -92,6 +93,10 @@ pub(super) fn redirect(
         }
         let (Some(number), true) = (target.number(), file.has_tls) else { continue };
         let title = object.title();
+        if is_headless {
+            notes.push(format!("{title} is headless: its clients connect to port {} of a pod themselves", file.port));
+            continue;
+        }
         match port.entry("port") {
             Some(entry) if number == 80 && !has_https => {
                 editor.replace_scalar(entry, &format!("{path}/port"), "443")?;
