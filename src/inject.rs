@@ -74,7 +74,7 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
     let mut edits = TextEdits::default();
     let mut changed = ChangedManifest { text: String::new(), changed: Vec::new(), notes: Vec::new() };
     let mut appended = String::new();
-    let mut redirected: Vec<(&YamlNode, u16)> = Vec::new();
+    let mut redirected: Vec<(&YamlNode, [u16; 2])> = Vec::new();
     for workload in chosen(&objects, options)? {
         let name = workload
             .name()
@@ -98,18 +98,16 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
             }
             is_served = true;
             // One Service may select several workloads.
+            let ports = [file.upstream, file.port];
             match redirected.iter().find(|(root, _)| std::ptr::eq(*root, service.root)) {
                 None => changed.notes.extend(services::redirect(&whole, &targets, &pod, &file, &mut edits)?),
-                Some((_, port)) if *port == file.port => {}
+                Some((_, others)) if *others == ports => {}
                 Some(_) => {
-                    let what = format!(
-                        "{} selects workloads whose sidecars have different ports; inject them with one --config",
-                        service.title()
-                    );
-                    return Err(InjectError::at(service.root.line, what));
+                    let what = "selects workloads with different ports; inject them one by one with --only, each with a Service of its own";
+                    return Err(InjectError::at(service.root.line, format!("{} {what}", service.title())));
                 }
             }
-            redirected.push((service.root, file.port));
+            redirected.push((service.root, ports));
         }
         changed.changed.push(format!(
             "{}: app port {}, preStop sleep {} s, grace period {} s",

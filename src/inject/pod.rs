@@ -66,8 +66,8 @@ impl<'a> PodView<'a> {
         Ok(Self { spec: spec.resolved(), containers, ports })
     }
 
-    /// Returns the app's port: the one that is asked for, the only one of `served`, to which
-    /// Services lead, or the only one.
+    /// Returns the app's port: the one that is asked for, or the only one that is declared and to which Services
+    /// lead; `served` are the ports of the latter.
     ///
     /// # Errors
     ///
@@ -88,27 +88,28 @@ impl<'a> PodView<'a> {
         }
         let line = self.spec.line;
         let other = "; pass --port, or name the workloads that get a sidecar with --only KIND/NAME";
-        match (&own[..], &served[..]) {
-            (_, [port]) | ([port], _) => Ok(*port),
-            ([], []) => Err(InjectError::at(
-                line,
-                format!("{} declares no containerPort, so the app's port is not known{other}", object.title()),
-            )),
-            _ => {
-                own.extend(served);
-                own.sort_unstable();
-                own.dedup();
-                let listed: Vec<String> = own.iter().map(ToString::to_string).collect();
-                let listed = listed.join(", ");
-                Err(InjectError::at(
-                    line,
-                    format!(
-                        "{} has several ports ({listed}), and one of them serves the WebSockets{other}",
-                        object.title()
-                    ),
-                ))
-            }
+        let mut known = match (own.is_empty(), served.is_empty()) {
+            (false, false) => own.iter().copied().filter(|port| served.contains(port)).collect(),
+            (false, true) => own.clone(),
+            (true, _) => served.clone(),
+        };
+        if let [port] = known[..] {
+            return Ok(port);
         }
+        if known.is_empty() {
+            known = [own, served].concat();
+            known.sort_unstable();
+        }
+        if known.is_empty() {
+            let what = format!("{} declares no containerPort, so the app's port is not known{other}", object.title());
+            return Err(InjectError::at(line, what));
+        }
+        let listed: Vec<String> = known.iter().map(ToString::to_string).collect();
+        let listed = listed.join(", ");
+        Err(InjectError::at(
+            line,
+            format!("{} has several ports ({listed}), and one of them serves the WebSockets{other}", object.title()),
+        ))
     }
 
     /// Returns the port for clients, one that no container has.

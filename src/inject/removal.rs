@@ -26,31 +26,33 @@ pub(super) fn uninject(text: &str) -> Result<Restored, InjectError> {
     let documents = tree::parse(text)?;
     let mut edits = TextEdits::default();
     let mut changed = Vec::new();
+    let mut is_open = false;
     for object in objects(&documents) {
         let Some(record) = InjectRecord::of(object.root)? else { continue };
         changed.push(object.title());
         if record.document {
-            let range = document_range(text, &documents, object, record.newline);
+            let range = document_range(text, &documents, object);
+            is_open |= record.newline && range.end == text.len();
             edits.replace(range, String::new());
         } else {
             Removal { text, root: object.root, record: &record, removed: HashSet::new(), edits: &mut edits }.run()?;
         }
     }
-    Ok(Restored { text: edits.apply(text), changed })
+    let mut restored = edits.apply(text);
+    if is_open && restored.ends_with('\n') {
+        restored.pop();
+        restored.truncate(restored.strip_suffix('\r').map_or(restored.len(), str::len));
+    }
+    Ok(Restored { text: restored, changed })
 }
 
 /// Returns the range of a document that was appended, from its `---`.
-fn document_range(text: &str, documents: &[YamlDocument], object: ManifestObject<'_>, newline: bool) -> Range<usize> {
+fn document_range(text: &str, documents: &[YamlDocument], object: ManifestObject<'_>) -> Range<usize> {
     let at = documents.iter().position(|document| std::ptr::eq(document, object.document)).unwrap_or_default();
     let start = object.document.marker.unwrap_or_else(|| line_start(text, object.document.root.start));
     let next = documents[at + 1..].iter().find_map(|document| document.marker);
     let own_end = behind(text, object.document.root.end, 0);
     let end = next.map_or(own_end, |next| own_end.min(next));
-    if newline && end == text.len() {
-        let before = &text[..start];
-        let before = before.strip_suffix('\n').map_or(before, |line| line.strip_suffix('\r').unwrap_or(line));
-        return before.len()..end;
-    }
     start..end
 }
 

@@ -1,2 +1,54 @@
+//! Compiled under `#[cfg(test)]` only.
+
+mod generated;
+mod positions;
+mod style;
+
+use super::{DEFAULT_IMAGE, InjectOptions, inject, uninject};
+
+fn options() -> InjectOptions {
+    InjectOptions { image: DEFAULT_IMAGE.to_owned(), ..InjectOptions::default() }
+}
+
+/// Injects and checks the way back and the second run; returns the text.
+#[track_caller]
+fn injected(text: &str) -> String {
+    let injected = inject(text, &options()).unwrap_or_else(|error| panic!("{error}\n{text}")).text;
+    let again = inject(&injected, &options()).unwrap_or_else(|error| panic!("{error}\n{injected}")).text;
+    assert_eq!(again, injected, "the second run");
+    let back = uninject(&injected).unwrap_or_else(|error| panic!("{error}\n{injected}")).text;
+    assert_eq!(back, text, "the way back from\n{injected}");
+    injected
+}
+
+/// Returns the lines of a pod around which everything stands still.
+fn lines(text: &str, first: &str, count: usize) -> String {
+    let at = text.find(first).unwrap_or_else(|| panic!("no {first:?} in {text}"));
+    text[at..].split_inclusive('\n').take(count).collect()
+}
+
 #[test]
-fn x() {}
+fn a_text_without_objects_has_nothing_to_remove() {
+    for text in ["", "# a\n", "---\n...\n", "a: 1", "- b\n", "\u{feff}a: 1\r\n"] {
+        assert_eq!(uninject(text).expect("YAML").text, text);
+    }
+}
+
+#[test]
+fn one_service_of_two_workloads_is_moved_once() {
+    let pod = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  labels: {{app: a}}\nspec:\n  containers:\n  - name: app\n    ports:\n    - containerPort: 3000\n"
+        )
+    };
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  selector:\n    app: a\n  ports:\n  - port: 80\n    targetPort: 3000\n";
+    let text = injected(&format!("{}{service}{}", pod("blue"), pod("green")));
+    assert_eq!(text.matches("targetPort: 8443").count(), 1, "{text}");
+    assert_eq!(text.matches("\"was\":{\"spec/ports/0/port\":\" 80\"").count(), 1, "{text}");
+    let other = pod("green").replace("3000", "8080");
+    let refusal =
+        |service: &str| inject(&format!("{}{service}{other}", pod("blue")), &options()).expect_err("refused").message;
+    assert!(refusal(service).contains("Pod green has several ports (3000, 8080)"), "{}", refusal(service));
+    let both = service.to_owned() + "  - port: 81\n    targetPort: 8080\n";
+    assert!(refusal(&both).contains("Service a selects workloads with different ports"), "{}", refusal(&both));
+}

@@ -142,12 +142,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<YamlDocument>, InjectError> {
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let (line, column) = (error.marker().line(), error.marker().col() + 1);
-            let template = if text.contains("{{") {
+            let hint = if error.info().contains("tab") {
+                "; indent with spaces"
+            } else if text.contains("{{") {
                 "; this looks like a template: render it first, as in helm template CHART | pulsegate inject -f -"
             } else {
                 ""
             };
-            InjectError::at(line, format!("column {column}: not YAML: {}{template}", error.info()))
+            InjectError::at(line, format!("column {column}: not YAML: {}{hint}", error.info()))
         })?;
         builder.take(event, span)?;
     }

@@ -34,7 +34,8 @@ fn what_is_no_manifest_is_refused() {
     refused(&[], b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n", "no workload that serves clients");
     refused(&[], b"just words", "no workload that serves clients");
     refused(&[], b"a: [1\nb: 2\n", "standard input:");
-    refused(&[], b"kind: Pod\n\tname: x\n", "standard input:2: column ");
+    refused(&[], b"kind: Pod\nmetadata:\n\tname: x\n", "standard input:3: column 2: not YAML: ");
+    refused(&[], b"kind: Pod\nmetadata:\n\tname: x\n", "; indent with spaces");
     refused(&[], b"kind: Pod\nspec: \"\xff\"\n", "line 2 is not UTF-8 text; save the file as UTF-8");
     refused(&[], b"kind: Pod\rspec: {}\n", "standard input:1: a carriage return without a newline");
     let template =
@@ -68,7 +69,8 @@ fn what_stands_in_the_way_is_named_with_its_line() {
     let in_pod = |spec: &str, container: &str, sentence: &str| refused(&[], pod(spec, container).as_bytes(), sentence);
     in_pod("", "", "Pod demo declares no containerPort, so the app's port is not known; pass --port");
     in_pod("", "ports:\n- containerPort: 3000\n- containerPort: 3001", "has several ports (3000, 3001)");
-    in_pod("", "ports:\n- containerPort: 3000\n- containerPort: 8443", ":11: container app has the port 8443");
+    let taken = pod("", "ports:\n- containerPort: 3000\n- containerPort: 8443");
+    refused(&["--port", "3000"], taken.as_bytes(), ":11: container app has the port 8443");
     in_pod("", "ports:\n- containerPort: 9090", "container app has the port 9090, which the sidecar needs");
     in_pod(
         "initContainers:\n- name: pulsegate\n  image: a",
