@@ -84,7 +84,7 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
         let file = proxy_file(workload, &pod, &services, options)?;
         let config_map = format!("{name}-pulsegate");
         refuse_config_map(&objects, &config_map, workload.namespace())?;
-        let secret = options.tls_secret.clone().unwrap_or_else(|| format!("{name}-tls"));
+        let secret = options.tls_secret.clone().unwrap_or_else(|| sidecar::DEFAULT_SECRET.to_owned());
         let port_name = port_name(&pod, &file);
         let facts =
             SidecarFacts { image: &options.image, file: &file, port_name, config_map: &config_map, secret: &secret };

@@ -41,7 +41,7 @@ pub struct InjectArgs {
     /// The image of the sidecar
     #[arg(long, value_name = "IMAGE", default_value = DEFAULT_IMAGE, value_parser = image)]
     image: String,
-    /// The Secret with tls.crt and tls.key [default: the workload's name and -tls]
+    /// The Secret with tls.crt and tls.key [default: pulsegate-tls]
     #[arg(long, value_name = "NAME", conflicts_with = "plain", value_parser = secret_name)]
     tls_secret: Option<String>,
     /// The configuration of the sidecar [default: one that is made for the app's port]

@@ -11,7 +11,7 @@ pub const DEFAULT_IMAGE: &str = concat!("registry.example.com/pulsegate:", env!(
 pub struct InjectOptions {
     /// The image of the sidecar.
     pub image: String,
-    /// The Secret with the certificate; `None` is `NAME-tls`.
+    /// The Secret with the certificate; `None` is `pulsegate-tls`.
     pub tls_secret: Option<String>,
     /// The configuration; `None` makes one for the app's port.
     pub config: Option<ProxyFile>,

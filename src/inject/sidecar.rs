@@ -11,6 +11,9 @@ pub(super) const USER: &str = "65532";
 /// The name of the sidecar's port of health and metrics.
 pub(super) const HEALTH_PORT: &str = "pulsegate";
 
+/// The Secret with the certificate, unless another one is named.
+pub(super) const DEFAULT_SECRET: &str = "pulsegate-tls";
+
 const CONFIG_VOLUME: &str = "pulsegate-config";
 const TLS_VOLUME: &str = "pulsegate-tls";
 const RUN_VOLUME: &str = "pulsegate-run";

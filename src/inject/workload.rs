@@ -1,7 +1,7 @@
 //! The injection into one workload: sidecar, volumes, preStop hooks and grace period.
 
 use super::editor::{ItemPosition, ObjectEditor, dash_column};
-use super::edits::TextEdits;
+use super::edits::{TextEdits, line_ending};
 use super::error::InjectError;
 use super::layout::{Insertion, Layout};
 use super::objects::ManifestObject;
@@ -36,7 +36,7 @@ pub(super) fn inject(
     edits: &mut TextEdits,
 ) -> Result<SetTimes, InjectError> {
     let under = object.pod_path().unwrap_or_default();
-    let layout = layout(text, object, pod, under)?;
+    let layout = Layout { step: 2, dash: 0, item: 2, ending: line_ending(text) };
     let record = InjectRecord { under: under.join("/"), ..InjectRecord::new() };
     let mut editor = ObjectEditor { text, object, layout, edits, record };
     let mut node = editor.block_mapping(object.root, &object.title())?;
@@ -44,6 +44,10 @@ pub(super) fn inject(
         let next = node.get(key).ok_or_else(|| InjectError::at(node.line, format!("no {}", under[..=at].join("."))))?;
         node = editor.block_mapping(next, &under[..=at].join("."))?;
     }
+    if let Some(containers) = node.get("containers") {
+        editor.block_sequence(containers, "containers")?;
+    }
+    editor.layout = style(text, object, pod, under)?;
     refuse_foreign_parts(&editor, node)?;
     for container in &pod.containers {
         add_pre_stop(&mut editor, container, facts.file, options)?;
@@ -61,7 +65,7 @@ pub(super) fn inject(
 }
 
 /// Returns the indentation style of a workload.
-fn layout(text: &str, object: ManifestObject<'_>, pod: &PodView<'_>, under: &[&str]) -> Result<Layout, InjectError> {
+fn style(text: &str, object: ManifestObject<'_>, pod: &PodView<'_>, under: &[&str]) -> Result<Layout, InjectError> {
     let above = under.split_last().map_or(&[][..], |(_, above)| above);
     let parent = above.iter().try_fold(object.root, |node, key| node.get(key)).unwrap_or(object.root);
     let dash = dash_column(text, pod.containers[0])?;
@@ -69,7 +73,7 @@ fn layout(text: &str, object: ManifestObject<'_>, pod: &PodView<'_>, under: &[&s
         step: pod.spec.column.checked_sub(parent.column).filter(|step| *step > 0).unwrap_or(2),
         dash: dash.saturating_sub(pod.spec.column),
         item: pod.containers[0].column.checked_sub(dash).filter(|item| *item > 1).unwrap_or(2),
-        ending: super::edits::line_ending(text),
+        ending: line_ending(text),
     })
 }
 

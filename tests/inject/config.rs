@@ -58,7 +58,7 @@ fn the_sleep_is_the_bound_that_check_prints() {
     let bound = checked["serves"]["drain"]["total_s"].as_f64().unwrap_or_else(|| panic!("no bound in {checked:#}"));
     assert!((bound - 107.5).abs() < 1e-6, "{bound}: delay, window, close_grace and margin");
     for part in [
-        "          sleep:\n            seconds: 108\n",
+        "        sleep:\n          seconds: 108\n",
         "  terminationGracePeriodSeconds: 138\n",
         "    - name: https\n      containerPort: 9443\n",
         "    - name: pulsegate\n      containerPort: 9191\n",

@@ -94,7 +94,7 @@ def with_sidecar(resource, case):
     if not case["plain"]:
         pod["securityContext"] = pod.get("securityContext") or {}
         pod["securityContext"].setdefault("fsGroup", 65532)
-        secret = case["secret"] or f'{resource["metadata"]["name"]}-tls'
+        secret = case["secret"] or "pulsegate-tls"
         volumes.append({"name": "pulsegate-tls", "secret": {"secretName": secret, "defaultMode": 0o440}})
     volumes.append({"name": "pulsegate-run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
     pod["volumes"] = pod.get("volumes", []) + volumes

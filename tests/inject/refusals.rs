@@ -106,9 +106,12 @@ fn what_stands_in_the_way_is_named_with_its_line() {
     refused(
         &[],
         pod("", PORT)
-            .replace("containers:\n  - name: app", "containers: &c [{name: a}]\n  x:\n  - name: app")
+            .replace(
+                "containers:\n  - name: app",
+                "containers: [{name: a, ports: [{containerPort: 1}]}]\n  x:\n  - name: app",
+            )
             .as_bytes(),
-        "flow style",
+        ":6: containers is in flow style ({} or []), in which no line can be inserted; write it in block style",
     );
     refused(
         &[],
