@@ -123,7 +123,7 @@ fn read_manifest(path: &Path) -> anyhow::Result<String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..at].split(|byte| *byte == b'\n').count();
         anyhow::anyhow!("line {line} is not UTF-8 text; save the file as UTF-8")
     })
 }

@@ -26,7 +26,7 @@ pub(super) enum ItemPosition {
     Behind(usize),
 }
 
-impl<'a> ObjectEditor<'a> {
+impl ObjectEditor<'_> {
     /// Returns the mapping `node` if entries can be added to it, `what` being its name in an error.
     ///
     /// # Errors

@@ -58,11 +58,15 @@ impl Layout {
             Insertion::Mapping(entries) => {
                 text.extend([key, ":", ending]);
                 let below = column + self.step;
-                entries.iter().for_each(|(key, value)| self.write_entry(text, below, below, key, value));
+                for (key, value) in entries {
+                    self.write_entry(text, below, below, key, value);
+                }
             }
             Insertion::Sequence(items) => {
                 text.extend([key, ":", ending]);
-                items.iter().for_each(|value| self.write_item(text, column + self.dash, value));
+                for value in items {
+                    self.write_item(text, column + self.dash, value);
+                }
             }
             Insertion::Literal(value) => self.write_literal(text, column, key, value),
         }

@@ -74,7 +74,7 @@ pub(super) fn objects(documents: &[YamlDocument]) -> Vec<ManifestObject<'_>> {
             let object = ManifestObject { document, root };
             match root.get("items") {
                 Some(items) if object.kind().ends_with("List") => {
-                    open.extend(items.items().iter().rev().map(|item| &**item))
+                    open.extend(items.items().iter().rev().map(|item| &**item));
                 }
                 _ if root.get("kind").is_some() => found.push(object),
                 _ => {}

@@ -1,4 +1,4 @@
-//! What is inserted: the sidecar, its volumes and its ConfigMap.
+//! What is inserted: the sidecar, its volumes and its `ConfigMap`.
 
 use super::layout::{Insertion, Layout, string};
 use super::proxy_file::{CONFIG_FOLDER, ProxyFile, RUN_FOLDER, TLS_FOLDER};
@@ -28,7 +28,7 @@ pub(super) struct SidecarFacts<'a> {
     pub(super) file: &'a ProxyFile,
     /// The name of the clients' port.
     pub(super) port_name: &'a str,
-    /// The name of the ConfigMap.
+    /// The name of the `ConfigMap`.
     pub(super) config_map: &'a str,
     /// The name of the Secret.
     pub(super) secret: &'a str,
@@ -118,7 +118,7 @@ fn volume_names(file: &ProxyFile) -> Vec<&'static str> {
     VOLUMES.into_iter().filter(|name| file.has_tls || *name != TLS_VOLUME).collect()
 }
 
-/// Returns the document of the ConfigMap, from its `---`.
+/// Returns the document of the `ConfigMap`, from its `---`.
 pub(super) fn config_map(
     name: &str,
     namespace: Option<&str>,

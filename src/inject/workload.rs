@@ -12,7 +12,7 @@ use super::record::InjectRecord;
 use super::sidecar::{self, SIDECAR, SidecarFacts, USER, VOLUMES};
 use super::tree::{YamlEntry, YamlNode};
 
-/// The grace period of a pod that sets none (Kubernetes API reference, PodSpec).
+/// The grace period of a pod that sets none (Kubernetes API reference, `PodSpec`).
 const DEFAULT_GRACE_S: u64 = 30;
 
 /// The times that were set in a workload.

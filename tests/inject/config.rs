@@ -1,4 +1,4 @@
-//! `--config`: the file of the user in the ConfigMap, and its drain in the pod.
+//! `--config`: the file of the user in the `ConfigMap`, and its drain in the pod.
 
 use std::fs;
 use std::process::Command;

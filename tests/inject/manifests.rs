@@ -102,7 +102,7 @@ fn the_additions_are_exactly_those_that_an_independent_judge_expects() {
         case.facts(&after)
     });
     let list = folder.path().join("cases.json");
-    fs::write(&list, Value::from_iter(facts).to_string()).expect("write it");
+    fs::write(&list, facts.collect::<Value>().to_string()).expect("write it");
     let python = Command::new(place("../deploy/venv")).output().expect("tests/deploy/venv runs");
     assert!(python.status.success(), "tests/deploy/venv: {}", String::from_utf8_lossy(&python.stderr));
     let python = String::from_utf8(python.stdout).expect("a path");

@@ -8,8 +8,9 @@ use super::{inject, place};
 
 /// The manifest of a Pod, with the lines `pod` in its specification and `container` in its container.
 fn pod(spec: &str, container: &str) -> String {
-    let indented =
-        |text: &str, by: usize| -> String { text.lines().map(|line| format!("{:by$}{line}\n", "")).collect() };
+    let indented = |text: &str, by: usize| -> String {
+        text.lines().flat_map(|line| [&" ".repeat(by), line, "\n"].map(str::to_owned)).collect()
+    };
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: demo\nspec:\n{}  containers:\n  - name: app\n    image: demo:1\n{}",
         indented(spec, 2),

@@ -122,7 +122,7 @@ impl Manifest {
             let part = part.replace("{i}", &" ".repeat(*step));
             for line in part.split('\n') {
                 let indent = if line.is_empty() { 0 } else { column };
-                text.push_str(&format!("{:indent$}{line}\n", ""));
+                text.extend([" ".repeat(indent).as_str(), line, "\n"]);
             }
         };
         let mut base = 0;
@@ -137,7 +137,9 @@ impl Manifest {
         put(base, &format!("kind: {}", self.kind), &mut text);
         put(base, "metadata:", &mut text);
         put(base + step, "name: a", &mut text);
-        metadata.iter().for_each(|part| put(base + step, part, &mut text));
+        for part in metadata {
+            put(base + step, part, &mut text);
+        }
         put(base, "spec:", &mut text);
         let mut column = base + step;
         if self.kind != "Pod" {
@@ -146,16 +148,24 @@ impl Manifest {
             column += 2 * step;
         }
         let (first, last) = pod.split_at(pod.len() / 2);
-        first.iter().for_each(|part| put(column, part, &mut text));
+        for part in first {
+            put(column, part, &mut text);
+        }
         put(column, "containers:", &mut text);
         for name in ["app", "other"] {
             put(column + dash, &format!("-{}name: {name}", " ".repeat(item - 1)), &mut text);
-            container.iter().for_each(|part| put(column + dash + item, part, &mut text));
+            for part in container {
+                put(column + dash + item, part, &mut text);
+            }
             let port = if name == "app" { "ports: [{containerPort: 3000}]" } else { "ports:" };
             put(column + dash + item, port, &mut text);
         }
-        last.iter().for_each(|part| put(column, part, &mut text));
-        root.iter().for_each(|part| put(base, part, &mut text));
+        for part in last {
+            put(column, part, &mut text);
+        }
+        for part in root {
+            put(base, part, &mut text);
+        }
         let mut text = text.replace('\n', ending);
         if *is_open {
             text.truncate(text.trim_end().len());
