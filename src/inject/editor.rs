@@ -82,7 +82,7 @@ impl ObjectEditor<'_> {
             )),
             YamlContent::Mapping { is_flow: true, .. } | YamlContent::Sequence { is_flow: true, .. } => {
                 let convert = if self.text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
-                    "; this is JSON: convert it first, as in kubectl create --dry-run=client -o yaml -f FILE | pulsegate inject -f -"
+                    "; this is JSON: print it as YAML, as in kubectl get -o yaml or yq -P FILE"
                 } else {
                     ""
                 };

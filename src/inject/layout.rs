@@ -93,7 +93,7 @@ impl Layout {
         let value = value.replace("\r\n", "\n");
         let is_printable =
             |c: char| c == '\n' || c == '\t' || !(c.is_control() || "\u{2028}\u{2029}\u{feff}".contains(c));
-        if value.is_empty() || !value.chars().all(is_printable) {
+        if value.trim_matches('\n').is_empty() || !value.chars().all(is_printable) {
             // In double quotes JSON's escapes mean the same.
             text.extend([key, ": ", &serde_json::Value::from(value).to_string(), self.ending]);
             return;

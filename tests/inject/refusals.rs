@@ -126,7 +126,7 @@ fn what_stands_in_the_way_is_named_with_its_line() {
     );
     refused(&[], b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers: []\n", "has no containers");
     let json = br#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "ports": [{"containerPort": 1}]}]}}"#;
-    refused(&[], json, "this is JSON: convert it first, as in kubectl create --dry-run=client -o yaml -f FILE");
+    refused(&[], json, "this is JSON: print it as YAML, as in kubectl get -o yaml or yq -P FILE");
     refused(&["--only", "web,demo"], pod("", PORT).as_bytes(), "no workload is named \"web\"; there are Pod/demo");
     let config_map =
         format!("{}---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: demo-pulsegate\n", pod("", PORT));

@@ -2,7 +2,10 @@
 //!
 //! The places of nodes: what an insertion relies on.
 
+use proptest::prelude::*;
+
 use super::super::edits::{behind, next_line};
+use super::super::layout::{Insertion, Layout, string};
 use super::super::tree::{YamlContent, YamlNode, parse};
 
 /// Returns the source text of each leaf.
@@ -75,4 +78,32 @@ fn what_is_no_yaml_is_named_with_its_place() {
     assert_eq!(fault("a: 1\nb: [\n"), "2: column 4: not YAML: unclosed bracket '['");
     assert!(fault("a: *b\n").starts_with("1: column 4: not YAML: "), "{}", fault("a: *b\n"));
     assert!(fault("a: {{ x }}\nb: }\n").contains("this looks like a template"), "{}", fault("a: {{ x }}\nb: }\n"));
+}
+
+/// Returns the text that YAML reads behind `a: `.
+fn read_back(document: &str) -> String {
+    let documents = parse(document).unwrap_or_else(|error| panic!("{error}\n{document}"));
+    match &documents[0].root.get("a").unwrap_or_else(|| panic!("no a in {document:?}")).content {
+        YamlContent::Scalar { value, .. } => value.clone(),
+        other => panic!("{other:?} in {document:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_written_so_that_it_is_read_again(
+        text in "([ \t\n#a:\"'|>{}%@-]|---\n|\r\n|ä|🎲|\u{85}|\u{2028}|\u{feff}|\u{7}){0,20}",
+        column in 0usize..5,
+        step in 1usize..5,
+    ) {
+        let layout = Layout { step, dash: 0, item: 2, ending: "\n" };
+        let below = |key: &str, value: Insertion| {
+            let inner = layout.entry(column, key, &value);
+            if column == 0 { inner } else { inner.lines().map(|line| line.get(column..).unwrap_or_default().to_owned() + "\n").collect() }
+        };
+        let literal = below("a", Insertion::Literal(text.clone())) + "b: 1\n";
+        prop_assert_eq!(read_back(&literal), text.replace("\r\n", "\n"), "{}", literal);
+        let line = below("a", Insertion::Inline(string(&text)));
+        prop_assert_eq!(read_back(&line), text);
+    }
 }

@@ -66,6 +66,8 @@ fn documents_keep_their_separators() {
         format!("{pod}\n\n   \n"),
         format!("{pod}   "),
         format!("{pod}# last"),
+        format!("{pod}    lifecycle:"),
+        format!("{pod}  - name: other\n    ports: "),
     ] {
         let injected = injected(&text);
         assert!(injected.contains("\n---\napiVersion: v1\nkind: ConfigMap\n"), "{injected}");
