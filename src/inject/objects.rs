@@ -1,6 +1,6 @@
 //! The Kubernetes objects of a stream: those of its documents, and those inside of lists.
 
-use super::tree::{YamlDocument, YamlNode};
+use super::tree::{YamlContent, YamlDocument, YamlNode};
 
 /// An object of the manifest.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +72,11 @@ pub(super) fn objects(documents: &[YamlDocument]) -> Vec<ManifestObject<'_>> {
         let mut open = vec![&*document.root];
         while let Some(root) = open.pop() {
             let object = ManifestObject { document, root };
-            match root.get("items") {
-                Some(items) if object.kind().ends_with("List") => {
-                    open.extend(items.items().iter().rev().map(|item| &**item));
+            let is_alias = |node: &YamlNode| matches!(node.content, YamlContent::Alias(_));
+            match root.entry("items") {
+                // Not through aliases, which could repeat a list without end.
+                Some(items) if object.kind().ends_with("List") && !is_alias(root) && !is_alias(&items.value) => {
+                    open.extend(items.value.items().iter().rev().map(|item| &**item));
                 }
                 _ if root.get("kind").is_some() => found.push(object),
                 _ => {}

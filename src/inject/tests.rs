@@ -35,6 +35,21 @@ fn a_text_without_objects_has_nothing_to_remove() {
 }
 
 #[test]
+fn aliases_of_lists_cost_no_time() {
+    let level =
+        |at: usize| format!("- &l{at}\n  kind: List\n  items: [{}]\n", vec![format!("*l{}", at - 1); 20].join(", "));
+    let levels: String = (1..30).map(level).collect();
+    let text = format!("apiVersion: v1\nkind: List\nitems:\n- &l0\n  kind: List\n  items: []\n{levels}");
+    let error = inject(&text, &options()).expect_err("no workload");
+    assert!(error.message.starts_with("no workload"), "{error}");
+    // A workload that is an alias is refused.
+    let pod = "apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n  spec:\n    containers:\n    - ports: [{containerPort: 1}]";
+    let text = format!("apiVersion: v1\nkind: List\nx:\n- &p\n  {pod}\nitems:\n- *p\n");
+    let error = inject(&text, &options()).expect_err("an alias");
+    assert!(error.line == Some(12) && error.message.starts_with("Pod a is an alias"), "{error}");
+}
+
+#[test]
 fn one_service_of_two_workloads_is_moved_once() {
     let pod = |name: &str| {
         format!(

@@ -72,6 +72,27 @@ fn the_sleep_is_the_bound_that_check_prints() {
 }
 
 #[test]
+fn check_has_nothing_against_the_configuration_that_is_made() {
+    let folder = TempDir::with_prefix("pulsegate-inject-").expect("make a temporary directory");
+    let pki = Pki::make(folder.path());
+    let [certificate, key] = [&pki.certificate, &pki.private_key].map(|path| path.display().to_string());
+    let pod = place("manifests/pod.yaml").display().to_string();
+    for flags in [&[][..], &["--plain", "--trusted-proxies", "10.0.0.0/8"]] {
+        let injected = inject(["-f", &pod].into_iter().chain(flags.iter().copied()), b"").text();
+        let (_, text) = injected.split_once("  proxy.toml: |\n").expect("a configuration");
+        let lines = text.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = text.replace("/etc/pulsegate-tls/tls.crt", &certificate).replace("/etc/pulsegate-tls/tls.key", &key);
+        let file = folder.path().join("proxy.toml");
+        fs::write(&file, text).expect("write it");
+        let output = Command::new(PULSEGATE).args(["check", "--format", "json", "-c"]).arg(&file).output();
+        let checked: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
+        assert_eq!((&checked["valid"], &checked["warnings"]), (&true.into(), &Value::Array(vec![])), "{checked:#}");
+        assert_eq!(checked["serves"]["drain"]["total_s"].as_f64().map(f64::ceil), Some(27.0), "{checked:#}");
+    }
+}
+
+#[test]
 fn a_configuration_behind_an_ingress_mounts_no_certificate() {
     let tls = "[tls]\nmode = \"off\"\n[forwarded]\ntrusted_proxies = [\"10.0.0.0/8\"]\n[upstream]\nurl = \"http://127.0.0.1:3000\"";
     let injected = with_config(tls).text();
