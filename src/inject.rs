@@ -14,6 +14,7 @@
 mod editor;
 mod edits;
 mod error;
+mod injection;
 mod layout;
 mod objects;
 mod options;
@@ -30,26 +31,14 @@ mod workload;
 mod tests;
 
 pub use error::InjectError;
+pub use injection::ChangedManifest;
 pub use options::{DEFAULT_IMAGE, InjectOptions};
 pub use proxy_file::{ProxyFile, ProxyFileError};
 
-use edits::{TextEdits, line_ending};
+use edits::line_ending;
+use injection::Injection;
 use objects::{ManifestObject, objects};
-use pod::PodView;
-use services::ServiceTarget;
-use sidecar::{HEALTH_PORT, SidecarFacts};
 use tree::{YamlContent, YamlNode};
-
-/// A manifest that was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangedManifest {
-    /// Its text.
-    pub text: String,
-    /// One line for each workload that was changed.
-    pub changed: Vec<String>,
-    /// What a person should know or do.
-    pub notes: Vec<String>,
-}
 
 /// Returns a manifest with a sidecar in each workload.
 ///
@@ -71,73 +60,12 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
         ));
     }
     let objects = objects(&documents);
-    let mut edits = TextEdits::default();
-    let mut changed = ChangedManifest { text: String::new(), changed: Vec::new(), notes: Vec::new() };
-    let mut appended = String::new();
-    let mut redirected: Vec<(&YamlNode, [u16; 2])> = Vec::new();
+    let mut injection = Injection::of(&whole, &objects, options);
     for workload in chosen(&objects, options)? {
-        let name = workload
-            .name()
-            .ok_or_else(|| InjectError::at(workload.root.line, format!("{}; write metadata.name", workload.title())))?;
-        let pod = PodView::of(workload)?;
-        let services = ServiceTarget::all(&objects, workload);
-        let file = proxy_file(workload, &pod, &services, options)?;
-        let config_map = format!("{name}-pulsegate");
-        refuse_config_map(&objects, &config_map, workload.namespace())?;
-        let secret = options.tls_secret.clone().unwrap_or_else(|| sidecar::DEFAULT_SECRET.to_owned());
-        let port_name = port_name(&pod, &file);
-        let facts =
-            SidecarFacts { image: &options.image, file: &file, port_name, config_map: &config_map, secret: &secret };
-        let times = workload::inject(&whole, workload, &pod, &facts, options, &mut edits)?;
-        let mut is_served = false;
-        for service in objects.iter().filter(|object| object.is("v1", "Service")) {
-            let own = |target: &&ServiceTarget<'_>| std::ptr::eq(target.service.root, service.root);
-            let targets: Vec<_> = services.iter().filter(own).copied().collect();
-            if !targets.iter().any(|target| target.resolve(&pod) == Some(file.upstream)) {
-                continue;
-            }
-            is_served = true;
-            // One Service may select several workloads.
-            let ports = [file.upstream, file.port];
-            match redirected.iter().find(|(root, _)| std::ptr::eq(*root, service.root)) {
-                None => changed.notes.extend(services::redirect(&whole, &targets, &pod, &file, &mut edits)?),
-                Some((_, others)) if *others == ports => {}
-                Some(_) => {
-                    let what = "selects workloads with different ports; inject them one by one with --only, each with a Service of its own";
-                    return Err(InjectError::at(service.root.line, format!("{} {what}", service.title())));
-                }
-            }
-            redirected.push((service.root, ports));
-        }
-        changed.changed.push(format!(
-            "{}: app port {}, preStop sleep {} s, grace period {} s",
-            workload.title(),
-            file.upstream,
-            times.sleep_s,
-            times.grace_s
-        ));
-        if !is_served {
-            changed.notes.push(format!(
-                "no Service in this input leads to port {} of {}; let yours lead to targetPort {}",
-                file.upstream,
-                workload.title(),
-                file.port
-            ));
-        }
-        if file.has_tls {
-            changed.notes.push(format!(
-                "{} needs the Secret {secret}: kubectl create secret tls {secret} --cert=tls.crt --key=tls.key, or a \
-                 Certificate of cert-manager",
-                workload.title()
-            ));
-        }
-        // A first ConfigMap restores the end of the text.
-        let newline = newline && appended.is_empty();
-        appended.push_str(&sidecar::config_map(&config_map, workload.namespace(), &file, newline, ending));
+        injection.add(workload)?;
     }
+    let mut changed = injection.finish(newline);
     changed.notes.extend(general_notes(&objects, options));
-    edits.insert(whole.len(), 0, appended);
-    changed.text = edits.apply(&whole);
     // Nothing leaves here that cannot be taken back.
     match removal::uninject(&changed.text) {
         Ok(restored) if restored.text == base => Ok(changed),
@@ -208,49 +136,6 @@ fn chosen<'a>(objects: &[ManifestObject<'a>], options: &InjectOptions) -> Result
         }
     }
     Ok(workloads.into_iter().filter(|object| options.only.iter().any(|wanted| matches(object, wanted))).collect())
-}
-
-fn proxy_file(
-    workload: ManifestObject<'_>,
-    pod: &PodView<'_>,
-    services: &[ServiceTarget<'_>],
-    options: &InjectOptions,
-) -> Result<ProxyFile, InjectError> {
-    let file = match &options.config {
-        Some(file) => file.clone(),
-        None => {
-            let served = services.iter().filter_map(|service| service.resolve(pod)).collect();
-            let upstream = pod.app_port(workload, served, options)?;
-            let port = pod.client_port(upstream, options.plain.is_some());
-            pod.refuse_taken(port, upstream, "listen.address")?;
-            ProxyFile::made(upstream, port, options.plain.as_deref())?
-        }
-    };
-    pod.refuse_taken(file.port, file.upstream, "listen.address")?;
-    pod.refuse_taken(file.health, file.upstream, "admin.health")?;
-    Ok(file)
-}
-
-fn refuse_config_map(objects: &[ManifestObject<'_>], name: &str, namespace: Option<&str>) -> Result<(), InjectError> {
-    let is_same = |object: &&ManifestObject<'_>| {
-        object.is("v1", "ConfigMap") && object.name() == Some(name) && object.namespace() == namespace
-    };
-    match objects.iter().find(is_same) {
-        Some(existing) => Err(InjectError::at(
-            existing.root.line,
-            format!(
-                "there is a ConfigMap {name} already, which inject would add; pass its proxy.toml with --config and remove it here"
-            ),
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Returns a name for the clients' port that no container has for its own.
-fn port_name(pod: &PodView<'_>, file: &ProxyFile) -> &'static str {
-    let (usual, other) = if file.has_tls { ("https", "pulsegate-https") } else { ("http", "pulsegate-http") };
-    debug_assert_ne!(usual, HEALTH_PORT);
-    if pod.ports.iter().any(|port| port.name == Some(usual)) { other } else { usual }
 }
 
 fn general_notes(objects: &[ManifestObject<'_>], options: &InjectOptions) -> Vec<String> {

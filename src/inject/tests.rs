@@ -50,6 +50,22 @@ fn aliases_of_lists_cost_no_time() {
 }
 
 #[test]
+fn two_workloads_are_both_injected_and_may_share_a_name() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\nspec:\n  containers:\n  - name: app\n    ports: [{containerPort: 3000}]";
+    let set = text.replace("apiVersion: v1", "apiVersion: v1\nx: y").replace("name: a\n", "name: b\n");
+    let both = injected(&format!("{text}\n---\n{set}"));
+    assert!(
+        both.contains("  name: a-pulsegate\n  annotations") && both.contains("  name: b-pulsegate\n  annotations"),
+        "{both}"
+    );
+    let shared = injected(&format!("{text}\n---\n{text}\n"));
+    assert_eq!(shared.matches("kind: ConfigMap").count(), 1, "{shared}");
+    let other = format!("{text}\n---\n{}", text.replace("3000", "3001"));
+    let error = inject(&other, &options()).expect_err("two ports");
+    assert!(error.line == Some(10) && error.message.contains("would share the ConfigMap a-pulsegate"), "{error}");
+}
+
+#[test]
 fn one_service_of_two_workloads_is_moved_once() {
     let pod = |name: &str| {
         format!(
@@ -60,6 +76,9 @@ fn one_service_of_two_workloads_is_moved_once() {
     let text = injected(&format!("{}{service}{}", pod("blue"), pod("green")));
     assert_eq!(text.matches("targetPort: 8443").count(), 1, "{text}");
     assert_eq!(text.matches("\"was\":{\"spec/ports/0/port\":\" 80\"").count(), 1, "{text}");
+    let only = InjectOptions { only: vec!["blue".to_owned()], ..options() };
+    let notes = inject(&format!("{}{service}{}", pod("blue"), pod("green")), &only).expect("injected").notes;
+    assert!(notes.contains(&"Service a selects Pod green too, which has no sidecar".to_owned()), "{notes:?}");
     let other = pod("green").replace("3000", "8080");
     let refusal =
         |service: &str| inject(&format!("{}{service}{other}", pod("blue")), &options()).expect_err("refused").message;
