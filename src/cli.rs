@@ -10,6 +10,7 @@ pub mod diagnose;
 pub mod drain;
 mod duration;
 pub mod healthcheck;
+pub mod inject;
 pub mod kill;
 mod man;
 pub mod ping;
@@ -78,6 +79,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Revoke the certificate that was ordered from an authority
     Revoke(revoke::RevokeArgs),
+    /// Add the sidecar to a Kubernetes manifest, or remove it: text in, text out
+    Inject(inject::InjectArgs),
     /// Check that a proxy is alive, or ready
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the completions of a shell
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Drain(args) => drain::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Revoke(args) => revoke::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Completions { shell } => completions::print(shell, Cli::command(), &mut io::stdout().lock()),
         Command::Man { directory: None } => man::print(Cli::command(), &mut io::stdout().lock()),

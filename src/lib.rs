@@ -22,6 +22,7 @@ pub mod drain;
 pub mod generation;
 pub mod heartbeat;
 pub mod http;
+pub mod inject;
 mod platform;
 pub mod proxy_protocol;
 pub mod redirect;

@@ -33,6 +33,9 @@ mod rolling_update {
 
     rolling_updates_of! {
         a_plain_manifest: &["cat", "tests/kubelet/pod.yaml"];
+        kustomize: &["tests/kubelet/rendered", "kustomize"];
+        helm: &["tests/kubelet/rendered", "helm"];
+        inject: &["tests/kubelet/rendered", "inject", crate::PULSEGATE];
     }
 }
 

@@ -157,6 +157,25 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/kubernetes/charts.rs", by: "fn the_certificate_of_the_example_has_one_source" },
     ),
     (
+        "pulsegate inject -f deployment.yaml | kubectl apply -f -",
+        Tried::Elsewhere { file: "tests/inject/manifests.rs", by: "fn every_manifest_becomes_its_golden" },
+    ),
+    (
+        "helm template shop ./chart | pulsegate inject -f - | kubectl apply -f -",
+        Tried::Elsewhere { file: "tests/inject/manifests.rs", by: "name: \"helm_template\"" },
+    ),
+    (
+        "pulsegate inject -f deployment.yaml --image registry.example.com/pulsegate > injected.yaml",
+        Tried::Elsewhere { file: "tests/inject/manifests.rs", by: "fn other_flags_replace_what_was_injected" },
+    ),
+    (
+        "pulsegate inject -f injected.yaml --uninject > deployment.yaml",
+        Tried::Elsewhere {
+            file: "tests/inject/manifests.rs",
+            by: "fn a_second_run_changes_nothing_and_uninject_gives_the_bytes_back",
+        },
+    ),
+    (
         "pulsegate conns --state closed",
         Tried::Elsewhere { file: "tests/operate/real.rs", by: "fn sessions_are_listed_watched_and_closed" },
     ),
