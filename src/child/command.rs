@@ -1,6 +1,7 @@
 //! The command of the app: its environment, its start, and the faults of a start.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -22,6 +23,13 @@ const STARTERS: [&str; 9] = ["node", "npm", "npx", "pnpm", "yarn", "bun", "deno"
 pub struct AppCommand {
     program: OsString,
     arguments: Vec<OsString>,
+}
+
+impl fmt::Display for AppCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.to_string_lossy()))
+    }
 }
 
 /// A command that could not be started.

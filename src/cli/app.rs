@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Builder;
 
+use super::source::ConfigArgs;
 use crate::child::{
-    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, report_early_exit, report_exit, until_listening,
+    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, free_port, report_early_exit, report_exit,
+    until_listening,
 };
-use crate::config::UpstreamTarget;
+use crate::config::{self, Input, Overrides, Report, UpstreamTarget};
 use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
 use crate::server::RunError;
 
@@ -30,6 +32,31 @@ impl AppArgs {
     /// Returns the command, if there is one.
     pub(super) fn command(&self) -> Option<AppCommand> {
         AppCommand::of(&self.command)
+    }
+
+    /// Returns the text of the configuration. A command stands for the address of the app, so that no file is needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConfigArgs::input`].
+    pub(super) fn input(&self, source: &ConfigArgs) -> Result<Input, Report> {
+        if self.command.is_empty() {
+            return source.input();
+        }
+        let overrides = Overrides { upstream: Some(String::new()), ..source.overrides.clone() };
+        ConfigArgs { overrides, ..source.clone() }.input()
+    }
+
+    /// Returns the values of the flags; with a command, those of the addresses that nothing configures are among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`config::with_app_addresses`].
+    pub(super) fn overrides(&self, source: &ConfigArgs, input: &Input) -> Result<Overrides, Report> {
+        if self.command.is_empty() {
+            return Ok(source.overrides.clone());
+        }
+        config::with_app_addresses(input, &source.overrides, free_port)
     }
 
     /// Returns the time limit of the end.

@@ -91,8 +91,8 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
     ),
     (
-        "pulsegate run --domain app.example.com --email ops@example.com --upstream http://127.0.0.1:3000",
-        Tried::Elsewhere { file: "tests/acme/challenges.rs", by: "fn flags_alone_make_a_public_site" },
+        "pulsegate run --domain app.example.com --email ops@example.com -- node server.js",
+        Tried::Elsewhere { file: "tests/acme/child.rs", by: "fn one_command_serves_an_app_with_a_certificate" },
     ),
     ("pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
     (
