@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::certificate::Certificate;
 use super::challenge::AlpnChallenges;
 use super::client::{self, TrustError};
+use super::former::former_certificate;
 use super::identity::is_for;
 use super::sni::{SniResolver, UnknownSni};
 use super::{Identity, IdentityError};
@@ -107,15 +108,17 @@ impl ServerConfigs {
     /// Reads all files that `settings` names, through `cache`, and checks that they fit together.
     pub fn from_pem_files(settings: &config::TlsSettings, cache: &FileCache) -> Result<Self, ServerConfigError> {
         let strangers = if settings.strict_sni { UnknownSni::Refused } else { UnknownSni::Served };
-        let default = if is_awaited(settings, cache) {
-            None
-        } else {
-            Some(Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?)
+        let default = match &settings.acme {
+            Some(acme) if is_awaited(settings, cache) => former_certificate(acme),
+            _ => {
+                let own = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?;
+                Some((settings.certificate.clone(), own))
+            }
         };
-        let of_default = default.as_ref().and_then(|own| own.certificate(Some(&settings.certificate), &[]));
+        let of_default = default.as_ref().and_then(|(file, own)| own.certificate(Some(file), &[]));
         let mut certificates: Vec<_> = of_default.into_iter().collect();
         let challenges = settings.acme.as_deref().and_then(AlpnChallenges::of);
-        let mut names = SniResolver::new(default.map(|own| own.key), strangers).with_challenges(challenges);
+        let mut names = SniResolver::new(default.map(|(_, own)| own.key), strangers).with_challenges(challenges);
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key, cache)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));

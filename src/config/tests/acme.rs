@@ -28,7 +28,7 @@ fn domains_stand_in_for_files_and_open_the_ports_of_the_web() {
     assert_eq!(*acme.domains, ["app.example".into(), "www.app.example".into()]);
     assert_eq!(*acme.contact, ["mailto:ops@app.example".into()]);
     assert_eq!((&*acme.directory, acme.challenge), (AcmeSettings::LETS_ENCRYPT, AcmeChallenge::TlsAlpn01));
-    let file = "/var/lib/pulsegate/acme/acme-v02.api.letsencrypt.org-directory/app.example.pem";
+    let file = "/var/lib/pulsegate/acme/acme-v02.api.letsencrypt.org-directory/app.example+1505d748.pem";
     assert_eq!((tls.certificate.as_path(), tls.private_key.as_path()), (Path::new(file), Path::new(file)));
     assert_eq!(public.listen.address.to_string(), "0.0.0.0:443");
     assert_eq!(public.listen.redirect.map(|at| at.to_string()).as_deref(), Some("0.0.0.0:80"));
