@@ -34,7 +34,7 @@ use self::app::AppArgs;
 use self::source::ConfigArgs;
 use self::text::in_full;
 use crate::acme;
-use crate::config::{FileCache, TlsSettings, unread_variables};
+use crate::config::{FileCache, TlsRole, TlsSettings, unread_variables};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
 
@@ -159,8 +159,11 @@ fn check_source(args: &Check) -> anyhow::Result<ExitCode> {
                 cache,
             };
             let certificates = |tls: &TlsSettings| {
-                let storage = tls.acme.as_deref().and_then(acme::storage_fault);
-                ServerConfigs::faults(tls, cache).into_iter().chain(storage).collect()
+                let mut faults = ServerConfigs::faults(tls, cache);
+                if faults.iter().all(|fault| fault.role != TlsRole::Storage) {
+                    faults.extend(tls.acme.as_deref().and_then(acme::storage_fault));
+                }
+                faults
             };
             let connect: Option<check::Connect<'_>> = if *connect { Some(&check::connect::try_apps) } else { None };
             check::check(subject, *format, certificates, |app| App::faults(app, cache), connect, &mut out)

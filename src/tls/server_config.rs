@@ -142,7 +142,16 @@ impl ServerConfigs {
         let default = (!is_awaited(settings, cache))
             .then(|| Identity::faults(&settings.certificate, &settings.private_key, cache).err())
             .flatten();
-        let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
+        let of_default = |error: &IdentityError| match error {
+            // The file is pulsegate's own: its folder is what the configuration names.
+            IdentityError::Read { file, .. } if settings.acme.is_some() => {
+                let help = "let the user that pulsegate runs as write in its folder, or set it to another folder";
+                let (file, what) = (file.clone(), error.to_string());
+                TlsFault { role: TlsRole::Storage, file, what, help: Some(help.to_owned()) }
+            }
+            error => error.into(),
+        };
+        let mut faults: Vec<TlsFault> = default.iter().flatten().map(of_default).collect();
         for named in &settings.sni {
             match Identity::faults(&named.certificate, &named.private_key, cache) {
                 Ok(identity) => faults.extend(check_names(&identity, named).err().as_ref().map(TlsFault::from)),
