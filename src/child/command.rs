@@ -14,6 +14,7 @@ use super::exit::AppExit;
 use super::process::AppProcess;
 use super::terminal_input::TerminalInput;
 use crate::config::{UpstreamTarget, nearest};
+use crate::platform::parent_death;
 
 /// Programs that start Node apps, for a suggestion.
 const STARTERS: [&str; 9] = ["node", "npm", "npx", "pnpm", "yarn", "bun", "deno", "nodemon", "tsx"];
@@ -81,7 +82,7 @@ impl AppCommand {
 
     /// Starts the app in a process group of its own, with `PORT` and `HOST` if `address` is a TCP port. Its output is that
     /// of pulsegate, and so is its input unless that is a terminal. `on_exit` is called once its process has ended, on a
-    /// thread of its own.
+    /// thread of its own. The thread that calls this must live as long as the process: its end is that of the app.
     ///
     /// # Errors
     ///
@@ -95,6 +96,7 @@ impl AppCommand {
         let input = TerminalInput::open().map_err(system)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).process_group(0);
+        parent_death::ends_with_parent(&mut command);
         if let UpstreamTarget::Tcp { host, port } = address {
             command.env("PORT", port.to_string()).env("HOST", host_for(host).to_string());
         }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -70,6 +71,9 @@ pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
     error.downcast_ref::<SpawnError>().map_or(ExitCode::FAILURE, |error| ExitCode::from(error.exit_code()))
 }
 
+/// Completes with true once the app listens, and with false if it will not.
+pub(super) type Listening<'a> = Pin<Box<dyn Future<Output = bool> + 'a>>;
+
 /// An app to be started.
 #[derive(Debug)]
 pub(super) struct AppLaunch<'a> {
@@ -86,28 +90,35 @@ pub(super) struct AppLaunch<'a> {
 }
 
 impl AppLaunch<'_> {
-    /// Starts the app, calls `serve` once it listens, ends it after that, and returns its exit code.
+    /// Starts the app, calls `serve` with a future that completes with true once it listens, and with false if it will not,
+    /// ends it after that, and returns its exit code.
     ///
     /// # Errors
     ///
     /// The app cannot be started, or `serve` fails; no process of the app is left in either case.
-    pub(super) fn serve(self, serve: impl FnOnce(Shutdown) -> Result<(), RunError>) -> anyhow::Result<ExitCode> {
+    pub(super) fn serve(
+        self,
+        serve: impl FnOnce(Shutdown, Listening<'_>) -> Result<(), RunError>,
+    ) -> anyhow::Result<ExitCode> {
         let shutdown = Shutdown::on_signals_from_now(self.hangup, self.stop_within).context("cannot handle signals")?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app")?;
         let ended = shutdown.clone();
         let process = self.command.start(self.address, move |exit| {
             report_exit(exit);
             ended.app_ended();
         })?;
         let wait = Wait { app: &process, address: self.address, flag: self.flag };
-        let served = match runtime.block_on(until_listening(wait, shutdown.announced())) {
-            Readiness::Listening => serve(shutdown.clone()),
-            Readiness::Exited(exit) => {
-                self.report_early(exit);
-                Ok(())
+        let listening = async {
+            match until_listening(wait, shutdown.announced()).await {
+                Readiness::Listening => true,
+                Readiness::Exited(exit) => {
+                    self.report_early(exit);
+                    false
+                }
+                Readiness::Cancelled => false,
             }
-            Readiness::Cancelled => Ok(()),
         };
+        let served = serve(shutdown.clone(), Box::pin(listening));
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app's end")?;
         let exit = runtime.block_on(self.stop(&process, &shutdown));
         served?;
         Ok(ExitCode::from(exit.code()))

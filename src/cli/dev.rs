@@ -101,12 +101,21 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let _echo = echo.transpose().context("cannot start the echo app")?;
     let guide = Guide { args, app, address: server.address(), inspect, authority: authority.path() };
     // The text names Ctrl-C, which removes the certificate only once signals are handled, so it is printed after that.
-    let serve = |shutdown| server.run_announced(shutdown, || print(&guide));
     let Some(command) = command else {
-        return Ok(serve(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?);
+        return Ok(server.run_announced(Shutdown::on_signals(), || print(&guide)).map(|()| ExitCode::SUCCESS)?);
     };
     let (hangup, stop_within) = (OnHangup::Exit, args.app.stop_within());
-    AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within }.serve(serve)
+    let launch = AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within };
+    launch.serve(|shutdown, listening| {
+        let announced = async {
+            let listens = listening.await;
+            if listens {
+                print(&guide)?;
+            }
+            Ok(listens)
+        };
+        server.run_behind(shutdown, announced)
+    })
 }
 
 /// Returns the settings of a configuration file with these flags and nothing else; the environment is not read.

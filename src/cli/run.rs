@@ -75,7 +75,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     });
     let served = Server::with_reloads(source, opened, levels).map_err(anyhow::Error::from);
     let served = served.and_then(|server| match app {
-        Some(app) => app.serve(|shutdown| server.run(shutdown)),
+        Some(app) => app.serve(|shutdown, listening| server.run_behind(shutdown, async { Ok(listening.await) })),
         None => Ok(server.run(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?),
     });
     // All log lines are written before the error.

@@ -138,6 +138,15 @@ async fn npm_nodemon_and_tsx_are_ended_with_their_apps() {
 }
 
 #[tokio::test]
+async fn a_killed_pulsegate_takes_the_app_with_it() {
+    let mut proxy = run(config(), &[], &[]).await;
+    let app = app_pid(&proxy).await;
+    proxy.kill().await;
+    proxy.event("sigterm", |_| true).await;
+    is_gone(app).await;
+}
+
+#[tokio::test]
 async fn a_signal_during_the_wait_ends_the_app() {
     let folder = project("child");
     let mut process =
