@@ -111,6 +111,8 @@ impl AppLaunch<'_> {
             match until_listening(wait, shutdown.announced()).await {
                 Readiness::Listening => true,
                 Readiness::Exited(exit) => {
+                    // The thread that waits for it may report it later.
+                    shutdown.app_ended();
                     self.report_early(exit);
                     false
                 }

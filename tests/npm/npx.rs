@@ -106,9 +106,11 @@ async fn the_tarball_of_both_needs_no_registry() {
     let tarball = tarballs().whole();
     let name = tarball.file_name().expect("a name");
     fs::copy(&tarball, sandbox.path("project").join(name)).expect("copy a file");
+    sandbox.write("project/server.js", "require('http').createServer().listen(process.env.PORT, process.env.HOST);");
     for script in ["npm-10/bin/npx-cli.js", "npm-11/bin/npx-cli.js"] {
         let mut command = sandbox.tool(script);
         command.args(["--yes", &format!("./{}", name.to_str().expect("text"))]).args(DEV);
+        command.args(["--", "node", "server.js"]);
         let (process, program) = serves(script, command).await;
         send(program, Signal::TERM);
         ends_with(process, program, &sandbox).await;

@@ -43,14 +43,13 @@ const COMMANDS: &[(&str, Tried)] = &[
         "pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
         Tried::Here(dev_leads_to_its_own_transcript),
     ),
-    ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
     (
         "deploy/npm/pack",
         Tried::Elsewhere { file: "tests/npm/pack.rs", by: "fn without_a_program_it_builds_a_static_one" },
     ),
     (
-        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev"),
+        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev -- node server.js"),
         Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn the_tarball_of_both_needs_no_registry" },
     ),
     (
@@ -141,6 +140,10 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("tests/load/run", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
     ("tests/load/run --quick", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
+    (
+        "tests/load/stopwatch",
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn the_stopwatch_measures_them" },
+    ),
     ("tests/load/instructions", Tried::Here(the_long_scripts_explain_themselves)),
     ("tests/load/instructions --profiles", Tried::Here(the_long_scripts_explain_themselves)),
     ("cargo build", Tried::Here(the_program_is_installed)),
@@ -171,6 +174,10 @@ const COMMANDS: &[(&str, Tried)] = &[
     (
         "sudo apk add --allow-untrusted ./target/artifacts/pulsegate_*.apk",
         Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_scripts_of_the_apk_run_with_busybox" },
+    ),
+    (
+        concat!("tar -xzf target/artifacts/pulsegate-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu.tar.gz"),
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn archive_runs" },
     ),
     (
         "pulsegate check -c /etc/pulsegate/proxy.toml",

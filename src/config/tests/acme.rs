@@ -60,6 +60,18 @@ fn flags_set_domains_and_contact() {
 }
 
 #[test]
+fn a_domain_that_is_refused_asks_for_no_files() {
+    let overrides = Overrides {
+        domain: vec!["*.app.example".to_owned()],
+        upstream: Some("http://127.0.0.1:3000".to_owned()),
+        ..Overrides::default()
+    };
+    let report = from_str(Path::new("a"), "", &Environment::default(), &overrides).expect_err("a wildcard");
+    let messages: Vec<_> = report.findings().iter().map(|finding| &finding.message).collect();
+    assert!(messages.len() == 1 && messages[0].contains("a wildcard needs a challenge in DNS"), "{messages:?}");
+}
+
+#[test]
 fn what_no_authority_can_do_is_refused_with_the_way_out() {
     for (keys, message) in [
         (
