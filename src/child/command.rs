@@ -44,6 +44,15 @@ pub enum SpawnError {
         /// The way out.
         remedy: String,
     },
+    /// The file needs another program, which does not exist.
+    #[error(
+        "cannot start the app: the interpreter or loader of `{program}` does not exist; correct the file's first line, or \
+         install what it names"
+    )]
+    NoInterpreter {
+        /// The first word of the command.
+        program: String,
+    },
     /// The file may not be executed.
     #[error("cannot start the app: `{program}` is not executable; {remedy}")]
     NotExecutable {
@@ -66,7 +75,7 @@ impl SpawnError {
     /// Returns the exit code: 127 for a program that does not exist and 126 for one that cannot be executed, as a shell's.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound { .. } => 127,
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => 127,
             Self::NotExecutable { .. } => 126,
             Self::System { .. } => 1,
         }
@@ -134,13 +143,14 @@ impl AppCommand {
         let (file, has_folder) = (Path::new(&program), program.contains('/'));
         let local = Path::new("node_modules/.bin").join(&program);
         match source.kind() {
-            io::ErrorKind::NotFound if has_folder && file.exists() => SpawnError::System { program, source },
+            io::ErrorKind::NotFound if has_folder && file.exists() => SpawnError::NoInterpreter { program },
             io::ErrorKind::NotFound if !has_folder && local.exists() => {
                 let remedy = format!("it is in node_modules/.bin: write `npx {program}`");
                 SpawnError::NotFound { program, remedy }
             }
             io::ErrorKind::NotFound => {
                 let remedy = match nearest(&program, STARTERS) {
+                    _ if program.is_empty() => "name one, such as `node server.js`".to_owned(),
                     _ if file.is_file() => format!("to run the file, write `node {program}`"),
                     Some(near) if near != program => format!("did you mean `{near}`?"),
                     _ => "install it, or write its path".to_owned(),
@@ -210,6 +220,7 @@ mod tests {
         assert_snapshot!(refused(&["./none/such"]), @"cannot start the app: there is no program `./none/such`; install it, or write its path");
         assert_snapshot!(refused(&["./src"]), @"cannot start the app: `./src` is not executable; it is a folder: name a program, such as `node server.js`");
         assert_snapshot!(refused(&["./Cargo.toml"]), @"cannot start the app: `./Cargo.toml` is not executable; write `node ./Cargo.toml`, or run `chmod +x ./Cargo.toml`");
+        assert_snapshot!(refused(&[""]), @"cannot start the app: there is no program `` in the folders of PATH; name one, such as `node server.js`");
         assert_eq!([refused(&["nod"]), refused(&["./src"])].map(|error| error.exit_code()), [127, 126]);
     }
 

@@ -136,7 +136,10 @@ impl AppLaunch<'_> {
     /// Logs that the app has ended before it listened.
     fn report_early(&self, exit: AppExit) {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        let mend = self.command.missing_file(&folder).unwrap_or_else(|| "read its output above".to_owned());
+        let mend = self.command.missing_file(&folder).unwrap_or_else(|| match exit.code() {
+            0 => "let it run in the foreground, since pulsegate ends together with it".to_owned(),
+            _ => "read its output above".to_owned(),
+        });
         report_early_exit(exit, self.address, &mend);
     }
 }

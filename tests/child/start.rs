@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pulsegate_test_kit::http1::Response;
@@ -177,6 +178,12 @@ async fn what_cannot_be_started_is_named_with_the_way_out() {
     fs::write(dir.path().join("server.js"), "").expect("written");
     let script = ends(&mut dev(dir.path(), &["--", "./server.js"])).await;
     script.failed(126, &["`./server.js` is not executable", "write `node ./server.js`"]);
+    fs::write(dir.path().join("bad"), "#!/no/such/interpreter\n").expect("written");
+    fs::set_permissions(dir.path().join("bad"), fs::Permissions::from_mode(0o755)).expect("it is there");
+    let bad = ends(&mut dev(dir.path(), &["--", "./bad"])).await;
+    bad.failed(127, &["the interpreter or loader of `./bad` does not exist", "correct the file's first line"]);
+    let behind = ends(&mut dev(dir.path(), &["--", "sh", "-c", "true & exit 0"])).await;
+    behind.failed(0, &["it exited with 0 before it listened", "let it run in the foreground"]);
     let no_file = ends(&mut dev(dir.path(), &["--", "node", "app.js"])).await;
     no_file.failed(1, &["app.not_started", "it exited with 1 before it listened", "there is no app.js in /"]);
     let no_package = ends(&mut dev(dir.path(), &["--", "npm", "start"])).await;
