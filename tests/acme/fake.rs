@@ -26,6 +26,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    #[expect(clippy::needless_pass_by_value, reason = "its callers make the body for it")]
     pub(super) fn of(status: u16, body: impl ToString) -> Self {
         Self { status, headers: Vec::new(), body: body.to_string() }
     }

@@ -23,7 +23,7 @@ const NPXS: [(&str, Node); 3] = [
 ];
 
 /// An app that reports its sessions, and a page that opens one and reports its end.
-const APP: &str = r#"
+const APP: &str = r"
 const { createServer } = require('node:http');
 const { WebSocketServer } = require('ws');
 
@@ -39,7 +39,7 @@ new WebSocketServer({ server }).on('connection', (socket) => {
   socket.on('close', (code) => report({ event: 'close', code }));
 });
 server.listen(process.env.PORT, process.env.HOST);
-"#;
+";
 
 fn npx(sandbox: &Sandbox, script: &str) -> Command {
     let mut command = sandbox.tool(script);
