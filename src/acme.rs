@@ -41,7 +41,7 @@ use crate::generation::CurrentGeneration;
 use crate::suspension::{self, Deadline};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{Certificate, EXPIRY_NOTICE, Identity, Validity};
+use crate::tls::{Certificate, EXPIRY_NOTICE, Identity, Validity, former_certificate};
 
 /// The longest sleep: the wall clock, by which certificates expire, may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10 * 60);
@@ -88,12 +88,13 @@ fn settings_of(current: &CurrentGeneration) -> Option<AcmeSettings> {
 /// The folder cannot be made or written, and there is no certificate in it.
 pub fn open_storage(settings: &AcmeSettings) -> Result<(), StorageError> {
     let file = settings.certificate();
+    let has_certificate = file.is_file() || former_certificate(settings).is_some();
     match storage::prepare(settings) {
-        Ok(()) if file.is_file() => {}
+        Ok(()) if has_certificate => {}
         Ok(()) => {
             tracing::warn!(domains = settings.domains.join(", "), file = %file.display(), "acme.no_certificate_yet");
         }
-        Err(error) if file.is_file() => tracing::warn!(error = %Chain(&error), "acme.storage_unusable"),
+        Err(error) if has_certificate => tracing::warn!(error = %Chain(&error), "acme.storage_unusable"),
         Err(error) => return Err(error),
     }
     Ok(())
@@ -164,21 +165,25 @@ impl<'a> Maintainer<'a> {
         }
     }
 
-    /// Reads the certificate at hand; one that cannot be used counts as missing.
+    /// Reads the certificate at hand; one that cannot be used counts as missing. For a set of names that has none of its
+    /// own, it is the one that stands in.
     async fn stored(&self) -> Option<Stored> {
         let settings = Arc::clone(&self.settings);
         storage::off_thread(move || {
-            let path = settings.certificate();
-            let text = storage::read(&path).ok()??;
-            let identity = Identity::from_pem(&text, &path).ok()?;
+            let (identity, is_own) = match storage::read(&settings.certificate()).ok()? {
+                Some(text) => (Identity::from_pem(&text, &settings.certificate()).ok()?, true),
+                None => (former_certificate(&settings)?.1, false),
+            };
             let certificate = identity.leaf()?;
             let held = Held {
                 not_before: certificate.not_before,
                 not_after: certificate.not_after,
-                is_for_all: settings.domains.iter().all(|domain| identity.is_for(domain)),
+                is_for_all: is_own && settings.domains.iter().all(|domain| identity.is_for(domain)),
                 draw: draw(&certificate.fingerprint),
             };
-            Some(Stored { held, certificate, id: identity.renewal_id().map(RenewalId::of) })
+            // One that stands in is not replaced: it may belong to another site.
+            let id = identity.renewal_id().filter(|_| is_own).map(RenewalId::of);
+            Some(Stored { held, certificate, id })
         })
         .await
         .flatten()

@@ -31,10 +31,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::app::AppArgs;
 use self::source::ConfigArgs;
 use self::text::in_full;
 use crate::acme;
-use crate::config::{FileCache, TlsSettings, unread_variables};
+use crate::config::{FileCache, TlsRole, TlsSettings, unread_variables};
 use crate::tls::ServerConfigs;
 use crate::upstream::App;
 
@@ -50,7 +51,7 @@ struct Cli {
 enum Command {
     /// Run the proxy
     #[command(
-        after_help = "Exit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration; with a command the app's own, 128 + n after signal n, 126 or 127 if it cannot be started"
+        after_help = "A public site, with its app and without a file:\n  pulsegate run --domain app.example.com --email ops@example.com -- node server.js\n\nExit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration; with a command the app's own, 128 + n after signal n, 126 or 127 if it cannot be started"
     )]
     Run(run::RunArgs),
     /// Validate the configuration and read the certificates, without opening a port
@@ -108,8 +109,10 @@ struct Check {
     #[arg(long, value_enum, default_value_t)]
     format: check::OutputFormat,
     /// Try every app too: connect, perform the TLS handshake, and send the request of its health check
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     connect: bool,
+    #[command(flatten)]
+    app: AppArgs,
 }
 
 /// Runs the command that the arguments name, and returns its exit code.
@@ -120,10 +123,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check(Check { source, format, connect }) => {
-            let connect: Option<check::Connect<'_>> = if connect { Some(&check::connect::try_apps) } else { None };
-            check_source(&source, format, connect)
-        }
+        Command::Check(args) => check_source(&args),
         Command::Config(command) => config::run(&command, &mut io::stdout().lock()),
         Command::Dev(args) => dev::run(&args),
         Command::Ping(args) => ping::run(&args),
@@ -146,24 +146,33 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn check_source(
-    source: &ConfigArgs,
-    format: check::OutputFormat,
-    connect: Option<check::Connect<'_>>,
-) -> anyhow::Result<ExitCode> {
+fn check_source(args: &Check) -> anyhow::Result<ExitCode> {
+    let Check { source, format, connect, app } = args;
     let unread = unread_variables();
     let mut out = io::stdout().lock();
-    let verdict = match source.input() {
-        Ok(input) => {
+    let configuration = app.input(source).and_then(|input| Ok((app.overrides(source, &input)?, input)));
+    let verdict = match configuration {
+        Ok((overrides, input)) => {
             let cache = &FileCache::default();
-            let subject = check::Subject { input: &input, overrides: &source.overrides, unread: &unread, cache };
-            let certificates = |tls: &TlsSettings| {
-                let storage = tls.acme.as_deref().and_then(acme::storage_fault);
-                ServerConfigs::faults(tls, cache).into_iter().chain(storage).collect()
+            let started = app.command();
+            let subject = check::Subject {
+                input: &input,
+                overrides: &overrides,
+                started: started.as_ref(),
+                unread: &unread,
+                cache,
             };
-            check::check(subject, format, certificates, |app| App::faults(app, cache), connect, &mut out)
+            let certificates = |tls: &TlsSettings| {
+                let mut faults = ServerConfigs::faults(tls, cache);
+                if faults.iter().all(|fault| fault.role != TlsRole::Storage) {
+                    faults.extend(tls.acme.as_deref().and_then(acme::storage_fault));
+                }
+                faults
+            };
+            let connect: Option<check::Connect<'_>> = if *connect { Some(&check::connect::try_apps) } else { None };
+            check::check(subject, *format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }
-        Err(report) => check::refused(&report, format, &mut out),
+        Err(report) => check::refused(&report, *format, &mut out),
     };
     verdict.map(ExitCode::from).context("cannot check")
 }

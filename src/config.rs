@@ -59,7 +59,7 @@ mod tests;
 
 use std::path::Path;
 
-pub use app_start::{AppStart, platform_address};
+pub use app_start::with_app_addresses;
 pub use cidr::{Cidr, CidrError};
 pub use effective::EffectiveConfig;
 pub use file_cache::FileCache;

@@ -9,6 +9,7 @@ pub mod file_identity;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux_calls;
 pub mod listeners;
+pub mod parent_death;
 pub mod process_group;
 pub mod process_usage;
 pub mod socket_options;

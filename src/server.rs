@@ -1,23 +1,23 @@
 //! The wiring of the proxy: builds listeners, worker threads and connection stages from the settings.
 
 mod error;
+mod prelude;
+mod shared;
+mod worker;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::{self, Accept, ListenerLimits};
+use crate::accept;
 use crate::acme;
 use crate::admin;
 use crate::config::watch::{FileWatch, Snapshot};
@@ -27,11 +27,9 @@ use crate::descriptors;
 use crate::drain::{self, DrainPhase, Plan, Shutdown, WorkOutcome};
 use crate::generation::{CurrentGeneration, Generation};
 use crate::http::{self, Peer};
-use crate::redirect::{Ports, Redirect};
+use crate::redirect::Ports;
 use crate::registry::Registry;
-use crate::relay::SessionOrder;
 use crate::reload::{self, ConfigSource, Driver, LoadedConfig, Reloader};
-use crate::session::Abort;
 use crate::suspension::with_pause_record;
 use crate::telemetry::LevelHandle;
 use crate::telemetry::metrics::Metrics;
@@ -39,10 +37,9 @@ use crate::telemetry::otel::Spans;
 use crate::tls::{ClientLeg, ServerConfigs, Terminator};
 use crate::upstream::{AppSet, Unusable, liveness_monitor};
 
+use self::prelude::Prelude;
+use self::shared::{ABORT_GRACE, Listeners, Shared, runtime};
 pub use error::{RunError, StartError};
-
-/// The time for the workers to release what remains after an abort.
-const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A proxy with open ports that does not accept yet: clients wait in the kernel's queue.
 pub struct Server {
@@ -64,24 +61,6 @@ struct Follows {
     source: ConfigSource,
     loaded: (Snapshot, EffectiveConfig),
     levels: LevelHandle,
-}
-
-/// The listeners of one worker.
-struct Listeners {
-    tls: StdListener,
-    redirect: Option<StdListener>,
-}
-
-/// The state shared by all workers.
-struct Shared {
-    current: Arc<CurrentGeneration>,
-    registry: Arc<Registry>,
-    metrics: Arc<Metrics>,
-    spans: Spans,
-    gate: Arc<ConnectionLimiter>,
-    ports: Ports,
-    shutdown: Shutdown,
-    startup: Arc<admin::Startup>,
 }
 
 impl Server {
@@ -173,7 +152,30 @@ impl Server {
     ///
     /// As [`run`](Self::run), and [`RunError::Announce`] if `announce` fails.
     pub fn run_announced(self, shutdown: Shutdown, announce: impl FnOnce() -> io::Result<()>) -> Result<(), RunError> {
-        self.run_stage(shutdown, announce, |shared, tracker, draining| {
+        self.run_http(shutdown, Prelude::announcing(announce))
+    }
+
+    /// As [`run`](Self::run) behind an app that is being started. Until `listens` completes, only health and the admin API
+    /// are served, and clients wait in the kernel's queue; if it completes with false, the server ends without serving them.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run), and [`RunError::Announce`] for the error of `listens`.
+    pub fn run_behind(
+        self,
+        shutdown: Shutdown,
+        listens: impl Future<Output = io::Result<bool>>,
+    ) -> Result<(), RunError> {
+        let app = self.current.load().settings.upstream.to_string();
+        self.run_http(shutdown, Prelude { app: Some(app.into()), listens })
+    }
+
+    fn run_http(
+        self,
+        shutdown: Shutdown,
+        prelude: Prelude<impl Future<Output = io::Result<bool>>>,
+    ) -> Result<(), RunError> {
+        self.run_stage(shutdown, prelude, |shared, tracker, draining| {
             let (registry, metrics) = (Arc::clone(&shared.registry), Arc::clone(&shared.metrics));
             let edge = http::Edge::new(&shared.current, registry, metrics, shared.spans.clone(), tracker, draining);
             move |stream, peer| http::serve(stream, peer, Arc::clone(&edge))
@@ -184,7 +186,7 @@ impl Server {
     fn run_stage<S, N, F>(
         self,
         shutdown: Shutdown,
-        announce: impl FnOnce() -> io::Result<()>,
+        prelude: Prelude<impl Future<Output = io::Result<bool>>>,
         stage: S,
     ) -> Result<(), RunError>
     where
@@ -212,7 +214,8 @@ impl Server {
         let runtime = runtime()?;
         let result = runtime.block_on(async {
             let signals = shared.shutdown.signals()?;
-            announce().map_err(RunError::Announce)?;
+            let mut signals = std::pin::pin!(signals.drive());
+            shared.startup.await_app(prelude.app);
             let (reloads, reloader) = reloads(&shared, self.follows)?;
             // Set before the metrics can be requested.
             reload::report_certificates(&shared.current, &shared.metrics);
@@ -234,13 +237,23 @@ impl Server {
                 std::future::pending().await
             };
             let admin = self.admin.serve(administration(&shared, self.address, self.dev.is_some(), reloader))?;
+            let listens = tokio::select! {
+                listens = prelude.listens => listens.map_err(RunError::Announce)?,
+                never = &mut signals => match never {},
+            };
+            if !listens {
+                shared.shutdown.finish().await;
+                admin.end();
+                return Ok(());
+            }
             let listeners = self.listeners.into_iter().enumerate();
             let ends: Vec<_> = listeners
-                .map(|(index, listeners)| start(index, listeners, &shared, stage.clone()))
+                .map(|(index, listeners)| worker::start(index, listeners, &shared, stage.clone()))
                 .collect::<Result<_, _>>()?;
+            shared.startup.await_app(None);
             let result = tokio::select! {
                 result = supervise(&shared, ends) => result,
-                never = signals.drive() => match never {},
+                never = signals => match never {},
                 never = listening => match never {},
                 never = reloads => match never {},
                 never = acme::maintain(&shared.current, &shared.metrics) => match never {},
@@ -374,90 +387,6 @@ async fn release(work: impl Future) {
     let _ = tokio::time::timeout(ABORT_GRACE, work).await;
 }
 
-/// Starts one worker thread; the receiver returns its result.
-fn start<S, N, F>(
-    index: usize,
-    listeners: Listeners,
-    shared: &Arc<Shared>,
-    stage: S,
-) -> Result<oneshot::Receiver<Result<(), io::Error>>, io::Error>
-where
-    S: Fn(&Shared, TaskTracker, CancellationToken) -> N + Send + 'static,
-    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (ended, end) = oneshot::channel();
-    let shared = Arc::clone(shared);
-    thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-        // A panic drops `ended` unsent, which the receiver reports as a lost worker.
-        let _ = ended.send(work(listeners, &shared, stage));
-    })?;
-    Ok(end)
-}
-
-/// Runs one worker: accepts, drains, and releases its sessions.
-fn work<S, N, F>(listeners: Listeners, shared: &Shared, stage: S) -> Result<(), io::Error>
-where
-    S: FnOnce(&Shared, TaskTracker, CancellationToken) -> N,
-    N: Fn(ClientLeg, Peer) -> F + Clone + Send + 'static,
-    F: Future<Output = ()> + Send + 'static,
-{
-    let runtime = runtime()?;
-    let result = runtime.block_on(with_pause_record(async {
-        let listener = TcpListener::from_std(listeners.tls)?;
-        let plain = listeners.redirect.map(TcpListener::from_std).transpose()?;
-        let tracker = TaskTracker::new();
-        let draining = shared.shutdown.draining().clone();
-        let next = stage(shared, tracker.clone(), draining.clone());
-        let accept = accept_stage(shared, &tracker);
-        shared.startup.worker_ready();
-        let redirect = async {
-            if let Some(plain) = plain {
-                redirect_stage(shared, &tracker).run(plain, draining.clone()).await;
-            }
-        };
-        tokio::join!(accept.run(listener, draining.clone(), next), redirect);
-        tracker.close();
-        tokio::select! {
-            () = tracker.wait() => {}
-            () = shared.shutdown.aborting().cancelled() => {
-                // Each remaining session is reset and logs its end; remaining requests are dropped.
-                for session in shared.registry.all() {
-                    session.give(SessionOrder::Abort(Abort::Drain));
-                }
-                let _ = tokio::time::timeout(ABORT_GRACE / 2, tracker.wait()).await;
-            }
-        }
-        Ok(())
-    }));
-    // Name resolution may still run on a thread of its own; its result is no longer needed.
-    runtime.shutdown_background();
-    result
-}
-
-fn accept_stage(shared: &Shared, tracker: &TaskTracker) -> Accept {
-    Accept {
-        limits: listener_limits(shared, shared.current.load().terminator.is_some()),
-        current: Arc::clone(&shared.current),
-        metrics: Arc::clone(&shared.metrics),
-        tracker: tracker.clone(),
-    }
-}
-
-fn redirect_stage(shared: &Shared, tracker: &TaskTracker) -> Redirect {
-    Redirect {
-        limits: listener_limits(shared, false),
-        current: Arc::clone(&shared.current),
-        ports: shared.ports,
-        metrics: Arc::clone(&shared.metrics),
-        tracker: tracker.clone(),
-    }
-}
-
-fn listener_limits(shared: &Shared, handshakes: bool) -> ListenerLimits {
-    ListenerLimits { gate: Arc::clone(&shared.gate), current: Arc::clone(&shared.current), handshakes }
-}
-
 /// Opens one listener per worker on a port, and returns its address with them.
 fn open(
     at: SocketAddr,
@@ -467,10 +396,6 @@ fn open(
     accept::listeners(at, workers)
         .and_then(|listeners| Ok((listeners[0].local_addr()?, listeners)))
         .map_err(|source| StartError::Listen { address: at, key, source })
-}
-
-fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
 }
 
 fn log_totals(shared: &Shared, uptime: Duration) {

@@ -9,6 +9,7 @@ mod challenge;
 pub mod client;
 mod contents;
 mod fingerprint;
+mod former;
 mod identity;
 mod leg;
 mod on_demand;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificate::{Certificate, EXPIRY_NOTICE, Validity};
+pub use former::former_certificate;
 pub use identity::{Identity, IdentityError};
 pub use leg::ClientLeg;
 pub use plain::PlainStream;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod challenges;
+mod child;
 mod fake;
 mod outages;
 mod pebble;

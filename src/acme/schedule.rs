@@ -20,7 +20,7 @@ pub(super) struct Held {
     pub(super) not_before: SystemTime,
     /// The end of its validity period.
     pub(super) not_after: SystemTime,
-    /// Set if it is for every configured name.
+    /// Set if it is the one for the configured names, and for every one of them.
     pub(super) is_for_all: bool,
     /// A number from 0 to 1 that belongs to it; spreads the renewals of many certificates, and stays after a restart.
     pub(super) draw: f64,
@@ -38,7 +38,7 @@ pub(super) struct RenewalWindow {
 pub(super) enum Reason {
     /// There is no certificate.
     Missing,
-    /// A configured name is not in the certificate.
+    /// The certificate is one for other names.
     Names,
     /// The certificate has expired.
     Expired,

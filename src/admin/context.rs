@@ -1,8 +1,8 @@
 //! The parts of the program that the listeners report on and pass orders to.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::Notify;
@@ -35,17 +35,28 @@ pub struct Context {
     pub dev: bool,
 }
 
-/// The count of workers that have not begun to accept.
+/// The start of the workers: their count before each has begun to accept, and the app that they begin after.
 #[derive(Debug)]
 pub struct Startup {
     left: AtomicUsize,
     over: Notify,
+    awaited: Mutex<Option<Arc<str>>>,
 }
 
 impl Startup {
     /// Creates the count for `workers`, none of which has begun.
     pub fn of(workers: usize) -> Self {
-        Self { left: AtomicUsize::new(workers), over: Notify::new() }
+        Self { left: AtomicUsize::new(workers), over: Notify::new(), awaited: Mutex::default() }
+    }
+
+    /// Sets the address of the app that does not listen yet, and before which no worker begins; `None` once it does.
+    pub fn await_app(&self, address: Option<Arc<str>>) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Returns the address of the app that does not listen yet.
+    pub fn awaited_app(&self) -> Option<Arc<str>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts one more worker that accepts.

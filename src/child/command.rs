@@ -1,6 +1,7 @@
 //! The command of the app: its environment, its start, and the faults of a start.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
@@ -13,6 +14,7 @@ use super::exit::AppExit;
 use super::process::AppProcess;
 use super::terminal_input::TerminalInput;
 use crate::config::{UpstreamTarget, nearest};
+use crate::platform::parent_death;
 
 /// Programs that start Node apps, for a suggestion.
 const STARTERS: [&str; 9] = ["node", "npm", "npx", "pnpm", "yarn", "bun", "deno", "nodemon", "tsx"];
@@ -22,6 +24,13 @@ const STARTERS: [&str; 9] = ["node", "npm", "npx", "pnpm", "yarn", "bun", "deno"
 pub struct AppCommand {
     program: OsString,
     arguments: Vec<OsString>,
+}
+
+impl fmt::Display for AppCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.to_string_lossy()))
+    }
 }
 
 /// A command that could not be started.
@@ -34,6 +43,15 @@ pub enum SpawnError {
         program: String,
         /// The way out.
         remedy: String,
+    },
+    /// The file needs another program, which does not exist.
+    #[error(
+        "cannot start the app: the interpreter or loader of `{program}` does not exist; correct the file's first line, or \
+         install what it names"
+    )]
+    NoInterpreter {
+        /// The first word of the command.
+        program: String,
     },
     /// The file may not be executed.
     #[error("cannot start the app: `{program}` is not executable; {remedy}")]
@@ -57,7 +75,7 @@ impl SpawnError {
     /// Returns the exit code: 127 for a program that does not exist and 126 for one that cannot be executed, as a shell's.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound { .. } => 127,
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => 127,
             Self::NotExecutable { .. } => 126,
             Self::System { .. } => 1,
         }
@@ -73,7 +91,7 @@ impl AppCommand {
 
     /// Starts the app in a process group of its own, with `PORT` and `HOST` if `address` is a TCP port. Its output is that
     /// of pulsegate, and so is its input unless that is a terminal. `on_exit` is called once its process has ended, on a
-    /// thread of its own.
+    /// thread of its own. The thread that calls this must live as long as the process: its end is that of the app.
     ///
     /// # Errors
     ///
@@ -87,6 +105,7 @@ impl AppCommand {
         let input = TerminalInput::open().map_err(system)?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).process_group(0);
+        parent_death::ends_with_parent(&mut command);
         if let UpstreamTarget::Tcp { host, port } = address {
             command.env("PORT", port.to_string()).env("HOST", host_for(host).to_string());
         }
@@ -124,13 +143,14 @@ impl AppCommand {
         let (file, has_folder) = (Path::new(&program), program.contains('/'));
         let local = Path::new("node_modules/.bin").join(&program);
         match source.kind() {
-            io::ErrorKind::NotFound if has_folder && file.exists() => SpawnError::System { program, source },
+            io::ErrorKind::NotFound if has_folder && file.exists() => SpawnError::NoInterpreter { program },
             io::ErrorKind::NotFound if !has_folder && local.exists() => {
                 let remedy = format!("it is in node_modules/.bin: write `npx {program}`");
                 SpawnError::NotFound { program, remedy }
             }
             io::ErrorKind::NotFound => {
                 let remedy = match nearest(&program, STARTERS) {
+                    _ if program.is_empty() => "name one, such as `node server.js`".to_owned(),
                     _ if file.is_file() => format!("to run the file, write `node {program}`"),
                     Some(near) if near != program => format!("did you mean `{near}`?"),
                     _ => "install it, or write its path".to_owned(),
@@ -200,6 +220,7 @@ mod tests {
         assert_snapshot!(refused(&["./none/such"]), @"cannot start the app: there is no program `./none/such`; install it, or write its path");
         assert_snapshot!(refused(&["./src"]), @"cannot start the app: `./src` is not executable; it is a folder: name a program, such as `node server.js`");
         assert_snapshot!(refused(&["./Cargo.toml"]), @"cannot start the app: `./Cargo.toml` is not executable; write `node ./Cargo.toml`, or run `chmod +x ./Cargo.toml`");
+        assert_snapshot!(refused(&[""]), @"cannot start the app: there is no program `` in the folders of PATH; name one, such as `node server.js`");
         assert_eq!([refused(&["nod"]), refused(&["./src"])].map(|error| error.exit_code()), [127, 126]);
     }
 

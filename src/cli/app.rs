@@ -2,16 +2,19 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::Builder;
 
+use super::source::ConfigArgs;
 use crate::child::{
-    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, report_early_exit, report_exit, until_listening,
+    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, free_port, report_early_exit, report_exit,
+    until_listening,
 };
-use crate::config::UpstreamTarget;
+use crate::config::{self, Input, Overrides, Report, UpstreamTarget};
 use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
 use crate::server::RunError;
 
@@ -32,6 +35,31 @@ impl AppArgs {
         AppCommand::of(&self.command)
     }
 
+    /// Returns the text of the configuration. A command stands for the address of the app, so that no file is needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConfigArgs::input`].
+    pub(super) fn input(&self, source: &ConfigArgs) -> Result<Input, Report> {
+        if self.command.is_empty() {
+            return source.input();
+        }
+        let overrides = Overrides { upstream: Some(String::new()), ..source.overrides.clone() };
+        ConfigArgs { overrides, ..source.clone() }.input()
+    }
+
+    /// Returns the values of the flags; with a command, those of the addresses that nothing configures are among them.
+    ///
+    /// # Errors
+    ///
+    /// As [`config::with_app_addresses`].
+    pub(super) fn overrides(&self, source: &ConfigArgs, input: &Input) -> Result<Overrides, Report> {
+        if self.command.is_empty() {
+            return Ok(source.overrides.clone());
+        }
+        config::with_app_addresses(input, &source.overrides, free_port)
+    }
+
     /// Returns the time limit of the end.
     pub(super) fn stop_within(&self) -> Option<StopBudget> {
         self.stop_within.map(StopBudget::of)
@@ -42,6 +70,9 @@ impl AppArgs {
 pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
     error.downcast_ref::<SpawnError>().map_or(ExitCode::FAILURE, |error| ExitCode::from(error.exit_code()))
 }
+
+/// Completes with true once the app listens, and with false if it will not.
+pub(super) type Listening<'a> = Pin<Box<dyn Future<Output = bool> + 'a>>;
 
 /// An app to be started.
 #[derive(Debug)]
@@ -59,28 +90,37 @@ pub(super) struct AppLaunch<'a> {
 }
 
 impl AppLaunch<'_> {
-    /// Starts the app, calls `serve` once it listens, ends it after that, and returns its exit code.
+    /// Starts the app, calls `serve` with a future that completes with true once it listens, and with false if it will not,
+    /// ends it after that, and returns its exit code.
     ///
     /// # Errors
     ///
     /// The app cannot be started, or `serve` fails; no process of the app is left in either case.
-    pub(super) fn serve(self, serve: impl FnOnce(Shutdown) -> Result<(), RunError>) -> anyhow::Result<ExitCode> {
+    pub(super) fn serve(
+        self,
+        serve: impl FnOnce(Shutdown, Listening<'_>) -> Result<(), RunError>,
+    ) -> anyhow::Result<ExitCode> {
         let shutdown = Shutdown::on_signals_from_now(self.hangup, self.stop_within).context("cannot handle signals")?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app")?;
         let ended = shutdown.clone();
         let process = self.command.start(self.address, move |exit| {
             report_exit(exit);
             ended.app_ended();
         })?;
         let wait = Wait { app: &process, address: self.address, flag: self.flag };
-        let served = match runtime.block_on(until_listening(wait, shutdown.announced())) {
-            Readiness::Listening => serve(shutdown.clone()),
-            Readiness::Exited(exit) => {
-                self.report_early(exit);
-                Ok(())
+        let listening = async {
+            match until_listening(wait, shutdown.announced()).await {
+                Readiness::Listening => true,
+                Readiness::Exited(exit) => {
+                    // The thread that waits for it may report it later.
+                    shutdown.app_ended();
+                    self.report_early(exit);
+                    false
+                }
+                Readiness::Cancelled => false,
             }
-            Readiness::Cancelled => Ok(()),
         };
+        let served = serve(shutdown.clone(), Box::pin(listening));
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app's end")?;
         let exit = runtime.block_on(self.stop(&process, &shutdown));
         served?;
         Ok(ExitCode::from(exit.code()))
@@ -96,7 +136,10 @@ impl AppLaunch<'_> {
     /// Logs that the app has ended before it listened.
     fn report_early(&self, exit: AppExit) {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        let mend = self.command.missing_file(&folder).unwrap_or_else(|| "read its output above".to_owned());
+        let mend = self.command.missing_file(&folder).unwrap_or_else(|| match exit.code() {
+            0 => "let it run in the foreground, since pulsegate ends together with it".to_owned(),
+            _ => "read its output above".to_owned(),
+        });
         report_early_exit(exit, self.address, &mend);
     }
 }

@@ -16,9 +16,10 @@ use connect::AppTrial;
 
 use warnings::warnings;
 
+use crate::child::AppCommand;
 use crate::config::{
     self, FileCache, Input, OriginPolicy, Overrides, Report, Route, Settings, TlsFault, TlsSettings, UnreadVariable,
-    UpstreamSettings,
+    UpstreamSettings, UpstreamTarget,
 };
 
 /// The output format of a check.
@@ -27,7 +28,8 @@ pub enum OutputFormat {
     /// For people.
     #[default]
     Human,
-    /// One JSON object: `valid`, `errors`, and where there are none `warnings`, `notes` and `serves`.
+    /// One JSON object: `valid`, `errors`, and where there are none `warnings`, `notes` and `serves`; `starts` with a
+    /// command.
     Json,
 }
 
@@ -59,6 +61,8 @@ pub struct Subject<'a> {
     pub input: &'a Input,
     /// The values given by flags.
     pub overrides: &'a Overrides,
+    /// The command that would start the app.
+    pub started: Option<&'a AppCommand>,
     /// The environment variables that are not read.
     pub unread: &'a [UnreadVariable],
     /// The cache through which TLS files are read.
@@ -82,7 +86,7 @@ pub fn check(
     connect: Option<Connect<'_>>,
     out: &mut impl Write,
 ) -> io::Result<CheckResult> {
-    let Subject { input, overrides, unread, cache } = subject;
+    let Subject { input, overrides, started, unread, cache } = subject;
     let loaded = config::load_with(input, overrides, certificates, app);
     let trials = match (&loaded, connect) {
         (Ok(settings), Some(connect)) => Some(connect(settings, cache)?),
@@ -93,7 +97,7 @@ pub fn check(
     match (&loaded, format) {
         (Ok(settings), OutputFormat::Human) => {
             let warnings = warnings(settings, unread, cache);
-            describe(input, settings, trials.as_deref().unwrap_or_default(), &warnings, out)?;
+            describe(input, settings, started, trials.as_deref().unwrap_or_default(), &warnings, out)?;
         }
         (Ok(settings), OutputFormat::Json) => {
             let mut said = json!({
@@ -103,6 +107,9 @@ pub fn check(
                 "notes": operations::notes(&settings.admin),
                 "serves": serves(settings),
             });
+            if let Some(command) = started {
+                said["starts"] = command.to_string().into();
+            }
             if let Some(trials) = trials {
                 said["connects"] = trials.iter().map(AppTrial::fact).collect();
             }
@@ -125,11 +132,19 @@ pub(super) fn refused(report: &Report, format: OutputFormat, out: &mut impl Writ
 fn describe(
     input: &Input,
     settings: &Settings,
+    started: Option<&AppCommand>,
     trials: &[AppTrial],
     warnings: &[String],
     out: &mut impl Write,
 ) -> io::Result<()> {
     writeln!(out, "{input} is valid.")?;
+    if let Some(command) = started {
+        let port = match &settings.upstream.target {
+            UpstreamTarget::Tcp { port, .. } => format!(", with PORT={port} in its environment"),
+            UpstreamTarget::Unix(_) => String::new(),
+        };
+        item("starts", &[format!("{command}{port}")], out)?;
+    }
     for (about, lines) in listener::sentences(settings).into_iter().chain(operations::sentences(settings)) {
         item(about, &lines, out)?;
     }

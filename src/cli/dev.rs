@@ -91,12 +91,23 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let guide =
         Guide { args, app, address: server.address(), inspect, authority: published.path(), origin, lan, places };
     // The text names Ctrl-C, which removes the certificate only once signals are handled, so it is printed after that.
-    let serve = |shutdown| server.run_announced(shutdown, || announce(&guide, &user));
     let Some(command) = command else {
-        return Ok(serve(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?);
+        return Ok(server
+            .run_announced(Shutdown::on_signals(), || announce(&guide, &user))
+            .map(|()| ExitCode::SUCCESS)?);
     };
     let (hangup, stop_within) = (OnHangup::Exit, args.app.stop_within());
-    AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within }.serve(serve)
+    let launch = AppLaunch { command, address: &guide.app.target, flag: "--to", hangup, stop_within };
+    launch.serve(|shutdown, listening| {
+        let announced = async {
+            let listens = listening.await;
+            if listens {
+                announce(&guide, &user)?;
+            }
+            Ok(listens)
+        };
+        server.run_behind(shutdown, announced)
+    })
 }
 
 /// Prints the guide, with a QR code for a phone if that leads to a terminal, and opens a browser on request.

@@ -1,6 +1,5 @@
 //! `pulsegate run`: runs the proxy.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -10,8 +9,7 @@ use serde_json::{Map, Value, json};
 use super::app::{self, AppArgs, AppLaunch};
 use super::source::ConfigArgs;
 use super::text::{self, in_full};
-use crate::child::free_port;
-use crate::config::{self, AppStart, Finding, Input, LogFormat, Overrides, Report};
+use crate::config::{self, Finding, Input, LogFormat, Report};
 use crate::drain::{OnHangup, Shutdown};
 use crate::reload::{self, LoadError};
 use crate::server::Server;
@@ -31,25 +29,20 @@ pub(super) struct RunArgs {
 /// Runs the proxy until a signal ends it, or the app that it has started.
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let command = args.app.command();
-    let source = &args.source;
-    let mut overrides = source.overrides.clone();
-    let input = match command {
-        // The command stands for the address of the app, if nothing else is configured.
-        Some(_) => ConfigArgs { overrides: with_address(&overrides), ..source.clone() }.input(),
-        None => source.input(),
-    };
-    let input = match input {
+    let input = match args.app.input(&args.source) {
         Ok(input) => input,
         Err(report) => {
-            let format = config::log_format(&Input::Nothing, &overrides);
+            let format = config::log_format(&Input::Nothing, &args.source.overrides);
             return Ok(refused(&LoadError::Settings(report), format));
         }
     };
-    if command.is_some()
-        && let Err(error) = place_app(&input, &mut overrides)
-    {
-        return Ok(invalid(&error, config::log_format(&input, &overrides)));
-    }
+    let overrides = match args.app.overrides(&args.source, &input) {
+        Ok(overrides) => overrides,
+        Err(report) => {
+            let format = config::log_format(&input, &args.source.overrides);
+            return Ok(refused(&LoadError::Settings(report), format));
+        }
+    };
     let source = {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
@@ -82,7 +75,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     });
     let served = Server::with_reloads(source, opened, levels).map_err(anyhow::Error::from);
     let served = served.and_then(|server| match app {
-        Some(app) => app.serve(|shutdown| server.run(shutdown)),
+        Some(app) => app.serve(|shutdown, listening| server.run_behind(shutdown, async { Ok(listening.await) })),
         None => Ok(server.run(Shutdown::on_signals()).map(|()| ExitCode::SUCCESS)?),
     });
     // All log lines are written before the error.
@@ -96,35 +89,6 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Sets the addresses that nothing configures: the app's is a free port of loopback, and without TLS the proxy's is the
-/// platform's port.
-fn place_app(input: &Input, overrides: &mut Overrides) -> Result<(), String> {
-    let start = AppStart::read(input, overrides);
-    let platform = match config::platform_address() {
-        Ok(platform) => platform.filter(|_| start.takes_platform_port),
-        Err(value) if start.takes_platform_port => {
-            return Err(format!(
-                "PORT is {value:?}, which is no port for clients; set listen.address, or PORT to a number up to 65535"
-            ));
-        }
-        Err(_) => None,
-    };
-    if let Some(platform) = platform {
-        overrides.listen = Some(platform.to_string());
-    }
-    if !start.has_upstream {
-        let others: Vec<u16> = platform.iter().map(SocketAddr::port).collect();
-        let port = free_port(&others).map_err(|error| format!("cannot find a free port for the app: {error}"))?;
-        overrides.upstream = Some(format!("http://127.0.0.1:{port}"));
-    }
-    Ok(())
-}
-
-/// Returns `overrides` with some address of the app.
-fn with_address(overrides: &Overrides) -> Overrides {
-    Overrides { upstream: Some(String::new()), ..overrides.clone() }
 }
 
 /// Writes all faults of a configuration that cannot be used, as text or as one JSON object per line.

@@ -276,6 +276,11 @@ pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&TlsSettings) -> Vec<TlsF
             (tls.certificate, tls.private_key) = (acme.certificate(), acme.certificate());
             true
         }
+        // Domains that were refused: files would not be used.
+        None if acme::names_domains(t) => {
+            drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+            false
+        }
         None => visit_server_certificate(&mut v, &mut tls),
     };
     let is_usable = visit_handshake(&mut v, &mut tls) && has_certificate;

@@ -23,10 +23,10 @@ pub struct Overrides {
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
     /// PEM file of the certificate chain (`tls.certificate`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "domain")]
     pub certificate: Option<String>,
     /// PEM file of the private key (`tls.private_key`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "domain")]
     pub private_key: Option<String>,
     /// Name of a public site: its certificate is ordered from an authority, Let's Encrypt by default, whose terms you accept
     /// with it; may be repeated (`tls.acme.domains`)

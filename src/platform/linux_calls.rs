@@ -1,9 +1,13 @@
 //! System calls of Linux that no safe crate offers. The only module with unsafe code.
-#![expect(unsafe_code, reason = "one getsockopt, one setsockopt and one ioctl, audited below")]
+#![expect(unsafe_code, reason = "one getsockopt, one setsockopt, one ioctl and one step after fork, audited below")]
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
 /// Returns what the kernel knows of a TCP connection (`TCP_INFO`), if that reaches as far as `needed` bytes.
 pub(super) fn tcp_info(socket: &impl AsFd, needed: usize) -> Option<libc::tcp_info> {
@@ -51,4 +55,17 @@ pub(super) fn set_bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
         )
     };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the program of `command` get SIGTERM when the thread that starts it ends (`PR_SET_PDEATHSIG`, prctl(2)).
+pub(super) fn terminate_with_parent(command: &mut impl CommandExt) {
+    let parent = getpid();
+    let step = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        // A parent that has ended before that call sends no signal.
+        if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
+    };
+    // SAFETY: `step` runs in the child between fork and exec, where only async-signal-safe functions may be called. It makes
+    // two system calls, allocates nothing, takes no lock, and its errors are plain numbers.
+    unsafe { command.pre_exec(step) };
 }

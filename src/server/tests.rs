@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
+use std::thread;
 
 use rustls::ALL_VERSIONS;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,7 +84,7 @@ impl Running {
         thread::spawn(move || {
             let result = server.run_stage(
                 handle,
-                || Ok(()),
+                Prelude::announcing(|| Ok(())),
                 move |_: &Shared, _: TaskTracker, draining: CancellationToken| {
                     move |stream, _: Peer| echo(stream, draining.clone(), habit)
                 },
@@ -225,7 +226,7 @@ fn a_worker_that_is_lost_ends_the_run() {
             assert_ne!(thread::current().name(), Some("worker-1"), "this worker fails, as the test wants it");
             |_: ClientLeg, _: Peer| async {}
         };
-        let _ = send.send(server.run_stage(Shutdown::on_request(), || Ok(()), fails));
+        let _ = send.send(server.run_stage(Shutdown::on_request(), Prelude::announcing(|| Ok(())), fails));
     });
     let result = result.recv_timeout(PATIENCE).expect("the run ends");
     assert!(matches!(result, Err(RunError::WorkerLost)), "{result:?}");

@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::certificate::Certificate;
 use super::challenge::AlpnChallenges;
 use super::client::{self, TrustError};
+use super::former::former_certificate;
 use super::identity::is_for;
 use super::on_demand::OnDemandCertificates;
 use super::sni::{SniResolver, UnknownSni};
@@ -108,15 +109,17 @@ impl ServerConfigs {
     /// Reads all files that `settings` names, through `cache`, and checks that they fit together.
     pub fn from_pem_files(settings: &config::TlsSettings, cache: &FileCache) -> Result<Self, ServerConfigError> {
         let strangers = if settings.strict_sni { UnknownSni::Refused } else { UnknownSni::Served };
-        let default = if is_awaited(settings, cache) {
-            None
-        } else {
-            Some(Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?)
+        let default = match &settings.acme {
+            Some(acme) if is_awaited(settings, cache) => former_certificate(acme),
+            _ => {
+                let own = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?;
+                Some((settings.certificate.clone(), own))
+            }
         };
-        let of_default = default.as_ref().and_then(|own| own.certificate(Some(&settings.certificate), &[]));
+        let of_default = default.as_ref().and_then(|(file, own)| own.certificate(Some(file), &[]));
         let mut certificates: Vec<_> = of_default.into_iter().collect();
         let challenges = settings.acme.as_deref().and_then(AlpnChallenges::of);
-        let mut names = SniResolver::new(default.map(|own| own.key), strangers).with_challenges(challenges);
+        let mut names = SniResolver::new(default.map(|(_, own)| own.key), strangers).with_challenges(challenges);
         for named in &settings.sni {
             let identity = Identity::from_pem_files(&named.certificate, &named.private_key, cache)?;
             certificates.extend(identity.certificate(Some(&named.certificate), &named.names));
@@ -140,7 +143,16 @@ impl ServerConfigs {
         let default = (!is_awaited(settings, cache))
             .then(|| Identity::faults(&settings.certificate, &settings.private_key, cache).err())
             .flatten();
-        let mut faults: Vec<TlsFault> = default.iter().flatten().map(TlsFault::from).collect();
+        let of_default = |error: &IdentityError| match error {
+            // The file is pulsegate's own: its folder is what the configuration names.
+            IdentityError::Read { file, .. } if settings.acme.is_some() => {
+                let help = "let the user that pulsegate runs as write in its folder, or set it to another folder";
+                let (file, what) = (file.clone(), error.to_string());
+                TlsFault { role: TlsRole::Storage, file, what, help: Some(help.to_owned()) }
+            }
+            error => error.into(),
+        };
+        let mut faults: Vec<TlsFault> = default.iter().flatten().map(of_default).collect();
         for named in &settings.sni {
             match Identity::faults(&named.certificate, &named.private_key, cache) {
                 Ok(identity) => faults.extend(check_names(&identity, named).err().as_ref().map(TlsFault::from)),

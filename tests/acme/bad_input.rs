@@ -120,6 +120,19 @@ async fn a_damaged_certificate_is_named_with_the_way_out() {
 }
 
 #[tokio::test]
+async fn flags_for_a_site_that_contradict_are_refused() {
+    for (flags, code, words) in [
+        (&["--domain", NAME, "--certificate", "tls.crt"][..], 2, "cannot be used with"),
+        (&["--domain", "*.acme.test", "--upstream", "http://127.0.0.1:9"], 78, "1 error in the configuration"),
+        (&["--domain", "https://app.acme.test/", "--", "node", "server.js"], 78, "write \"app.acme.test\""),
+    ] {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let run = Process::run("run", Command::new(PULSEGATE).arg("run").args(flags).current_dir(folder.path())).await;
+        run.failed(code, &[words]);
+    }
+}
+
+#[tokio::test]
 async fn port_443_without_the_right_is_a_sentence_and_nothing_is_ordered() {
     let folder = tempfile::TempDir::new().expect("a folder");
     // As a user without rights; the folder is its own.

@@ -1,7 +1,7 @@
 //! Orders from pebble: by both challenges, renewed, shared by two replicas, revoked.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use pulsegate_test_kit::process::{OutputLine, Process};
 use pulsegate_test_kit::wait::{wait_until, wait_until_async};
@@ -146,6 +146,44 @@ async fn replicas_of_one_host_order_once() {
     assert_eq!(orders, 1, "{}{}", first.process.transcript(), second.process.transcript());
     first.end().await;
     second.end().await;
+}
+
+#[tokio::test]
+async fn sites_with_one_name_in_common_keep_their_certificates_apart() {
+    let ports = Ports::free();
+    let pebble = Pebble::start(ports, Terms::default()).await;
+    // The authority asks the first site for the tokens of both, which lie in one folder.
+    let mut first = pebble.site(ports).with("challenge = \"http-01\"");
+    first.domains.push("www.acme.test");
+    let mut second = pebble.site(Ports::free()).with("challenge = \"http-01\"");
+    second.domains.push("api.acme.test");
+    let running = first.start().await;
+    running.logged("acme.issued").await;
+    symlink(first.folder.path().join("storage"), second.folder.path().join("storage")).expect("one storage");
+    let other = second.start().await;
+    assert!(other.presents().await.is_some(), "the certificate of the other site stands in at once");
+    other.logged("acme.issued").await;
+    assert_eq!(other.lines("acme.ordering")[0]["reason"], "names");
+    let pems: Vec<_> = first.files().into_iter().filter(|file| file.contains(".pem")).collect();
+    assert_eq!(pems.len(), 2, "{pems:?}");
+    let before = pems.iter().map(|file| fs::read(first.storage().join(file)).expect("there")).collect::<Vec<_>>();
+    running.end().await;
+    other.end().await;
+
+    // A start with the wrong certificate would order at once.
+    for (site, name) in [(&first, "www.acme.test"), (&second, "api.acme.test")] {
+        let running = site.start().await;
+        wait_until_async(
+            "the time of the renewal",
+            async || running.metric("pulsegate_acme_next_order_timestamp_seconds").await.unwrap_or(0.0),
+            |at| *at > 1e9,
+        )
+        .await;
+        assert!(running.lines("acme.ordering").is_empty(), "{name}: {}", running.process.transcript());
+        let after = pems.iter().map(|file| fs::read(site.storage().join(file)).expect("there")).collect::<Vec<_>>();
+        assert!(after == before, "{name}: a certificate was replaced");
+        running.end().await;
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! pebble, an authority for tests, and the name server by which it finds the proxy.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use pulsegate::tls::client::{TlsClient, Trust};
+use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::pki::Pki;
 use pulsegate_test_kit::process::Process;
+use pulsegate_test_kit::wait::wait_for;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::rig::{Ports, Site, free_ports};
@@ -25,6 +31,7 @@ pub(super) struct Pebble {
     process: Process,
     _names: Process,
     _folder: TempDir,
+    management: u16,
     pub(super) directory: String,
     pub(super) ca: PathBuf,
 }
@@ -69,7 +76,20 @@ impl Pebble {
         process.line("its port", |line| line.text.contains("ACME directory available")).await;
         names.line("its port", |line| line.text.contains("Starting management server")).await;
         let directory = format!("https://127.0.0.1:{acme}/dir");
-        Self { process, _names: names, directory, ca: pki.ca, _folder: folder }
+        Self { process, _names: names, management, directory, ca: pki.ca, _folder: folder }
+    }
+
+    /// Returns the certificate of the root that its certificates lead to, in PEM.
+    pub(super) async fn root(&self) -> String {
+        let tcp = wait_for("a connection", TcpStream::connect((Ipv4Addr::LOCALHOST, self.management))).await;
+        let client = TlsClient::new(&Trust::File(self.ca.clone()), None).expect("a client");
+        let handshake = client.handshake("127.0.0.1", tcp.expect("it listens"));
+        let mut stream = wait_for("a handshake", handshake).await.expect("its certificate is trusted");
+        let request = b"GET /roots/0 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+        wait_for("the request", stream.write_all(request)).await.expect("it reads");
+        let response = wait_for("the root", Response::read(&mut stream)).await.expect("a response");
+        assert_eq!(response.status, 200, "{response:?}");
+        response.body
     }
 
     /// Returns a site whose certificate is ordered here.

@@ -45,6 +45,12 @@ const ways = {
     endOnSigterm();
     setTimeout(() => listen(PORT, HOST), 2600);
   },
+  // Listens once it gets SIGUSR2.
+  'when-told'() {
+    endOnSigterm();
+    process.on('SIGUSR2', () => listen(PORT, HOST));
+    setInterval(() => {}, 1000);
+  },
   everywhere() {
     endOnSigterm();
     listen(PORT);

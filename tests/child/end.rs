@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt;
 use futures_util::future::join_all;
-use pulsegate_test_kit::client::{close_of, echo};
+use pulsegate_test_kit::client::close_of;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::process::Process;
 use pulsegate_test_kit::wait::{TIMEOUT, wait_until};
@@ -18,11 +19,12 @@ async fn the_drain_comes_first_and_the_app_lives_through_it() {
     let mut proxy = run(config, &[], &[]).await;
     let mut websockets = join_all((0..20).map(|_| proxy.websocket("/"))).await;
     proxy.terminate();
-    for websocket in &mut websockets {
-        // Each one works until its own Close.
-        let _ = echo(websocket, Message::text("still here")).await;
-    }
-    let closes = join_all(websockets.iter_mut().map(close_of)).await;
+    let closes = join_all(websockets.iter_mut().map(async |websocket| {
+        // Each one works until its own Close, which may come first.
+        let _ = websocket.send(Message::text("still here")).await;
+        close_of(websocket).await
+    }))
+    .await;
     assert_eq!(proxy.ended().await.code(), Some(IN_ORDER), "{}", proxy.transcript());
     assert!(closes.iter().all(|(code, _)| *code == 1012), "{closes:?}");
     let order = |what: &str| {
@@ -135,6 +137,15 @@ async fn npm_nodemon_and_tsx_are_ended_with_their_apps() {
             is_gone(pid).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_killed_pulsegate_takes_the_app_with_it() {
+    let mut proxy = run(config(), &[], &[]).await;
+    let app = app_pid(&proxy).await;
+    proxy.kill().await;
+    proxy.event("sigterm", |_| true).await;
+    is_gone(app).await;
 }
 
 #[tokio::test]

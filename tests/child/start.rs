@@ -1,13 +1,21 @@
 //! The start: the app's environment, the wait for it, and the diagnoses of apps that cannot be reached.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::node::project;
 use pulsegate_test_kit::pki::Pki;
-use pulsegate_test_kit::process::{OutputLine, Process};
-use pulsegate_test_kit::wait::TIMEOUT;
+use pulsegate_test_kit::process::{OutputLine, Process, send};
+use pulsegate_test_kit::wait::{TIMEOUT, wait_for, wait_until_async};
+use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
 
 use super::{IN_ORDER, answers, app_pid, config, dev, file, is_gone, run};
 use crate::PULSEGATE;
@@ -41,6 +49,71 @@ async fn the_app_gets_a_port_and_is_reached_through_the_proxy() {
     answers(&proxy).await;
     proxy.terminate();
     assert_eq!(proxy.ended().await.code(), Some(IN_ORDER), "{}", proxy.transcript());
+}
+
+/// Starts `run` on these two addresses, with an app that listens once it gets SIGUSR2.
+fn run_awaiting(dir: &Path, pki: &Pki, listen: SocketAddr, health: SocketAddr) -> Process {
+    let mut command = Command::new(PULSEGATE);
+    command.args(["run", "--log-format", "json", "--listen", &listen.to_string(), "--certificate"]);
+    command.arg(&pki.certificate).arg("--private-key").arg(&pki.private_key);
+    command.args(["--", "node", &file("app.js"), "when-told"]).current_dir(dir);
+    command.env("PULSEGATE__ADMIN__HEALTH", health.to_string()).env("PULSEGATE__ADMIN__SOCKET", "off");
+    command.env("PULSEGATE__DRAIN__DELAY", "0s").env("PULSEGATE__DRAIN__WINDOW", "0s");
+    Process::start_without_input("pulsegate", &mut command)
+}
+
+/// Returns addresses of loopback that nothing listens on.
+fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    held.map(|listener| listener.local_addr().expect("an address"))
+}
+
+#[tokio::test]
+async fn health_answers_while_the_app_is_awaited_and_clients_wait() {
+    let dir = TempDir::new().expect("a folder");
+    let pki = Pki::make(dir.path());
+    let [listen, health] = free_addresses();
+    let mut process = run_awaiting(dir.path(), &pki, listen, health);
+    let app = app_pid(&process).await;
+    let answers = async || {
+        let mut bodies = Vec::new();
+        for path in ["/livez", "/startupz", "/readyz"] {
+            let answer = get(health.port(), path).await;
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+            bodies.push(format!("{} {}", head.split(' ').nth(1).expect("a status"), body.trim()));
+        }
+        bodies
+    };
+    let port = process.events("started")[0]["port"].as_str().expect("a port").to_owned();
+    let awaited = format!("503 starting: the app does not listen on http://127.0.0.1:{port} yet");
+    wait_until_async("health", answers, |bodies| bodies[..] == ["200 alive", "200 started", &*awaited]).await;
+    // A client that comes now is served once the app listens.
+    let client = async {
+        let stream = TcpStream::connect(listen).await.expect("the port is open");
+        send(app, Signal::USR2);
+        let name = "localhost".try_into().expect("a name");
+        let handshake = TlsConnector::from(pki.client()).connect(name, stream);
+        let mut stream = handshake.await.expect("a handshake");
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
+        Response::read(&mut stream).await.expect("a response").status
+    };
+    assert_eq!(wait_for("the client's response", client).await, 200);
+    wait_until_async("health", answers, |bodies| bodies[..] == ["200 alive", "200 started", "200 ready"]).await;
+    process.terminate();
+    assert_eq!(process.ended().await.code(), Some(IN_ORDER), "{}", process.transcript());
+}
+
+#[tokio::test]
+async fn a_signal_while_the_app_is_awaited_ends_both_in_order() {
+    let dir = TempDir::new().expect("a folder");
+    let [listen, health] = free_addresses();
+    let mut process = run_awaiting(dir.path(), &Pki::make(dir.path()), listen, health);
+    let app = app_pid(&process).await;
+    process.terminate();
+    assert_eq!(process.ended().await.code(), Some(IN_ORDER), "{}", process.transcript());
+    is_gone(app).await;
+    let stopped = process.line("the last line", |line| line.json["message"] == "stopped").await.json;
+    assert_eq!(stopped["clean"], true, "{stopped}");
 }
 
 #[tokio::test]
@@ -89,8 +162,7 @@ async fn an_app_on_a_unix_socket_is_diagnosed_and_can_be_named() {
 
 #[tokio::test]
 async fn an_app_whose_address_is_named_gets_its_port() {
-    let port =
-        std::net::TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let port = TcpListener::bind("[::1]:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     let url = format!("http://[::1]:{port}");
     let proxy = run(config(), &["--upstream", &url], &[]).await;
     let started = proxy.event("started", |_| true).await;
@@ -106,6 +178,12 @@ async fn what_cannot_be_started_is_named_with_the_way_out() {
     fs::write(dir.path().join("server.js"), "").expect("written");
     let script = ends(&mut dev(dir.path(), &["--", "./server.js"])).await;
     script.failed(126, &["`./server.js` is not executable", "write `node ./server.js`"]);
+    fs::write(dir.path().join("bad"), "#!/no/such/interpreter\n").expect("written");
+    fs::set_permissions(dir.path().join("bad"), fs::Permissions::from_mode(0o755)).expect("it is there");
+    let bad = ends(&mut dev(dir.path(), &["--", "./bad"])).await;
+    bad.failed(127, &["the interpreter or loader of `./bad` does not exist", "correct the file's first line"]);
+    let behind = ends(&mut dev(dir.path(), &["--", "sh", "-c", "true & exit 0"])).await;
+    behind.failed(0, &["it exited with 0 before it listened", "let it run in the foreground"]);
     let no_file = ends(&mut dev(dir.path(), &["--", "node", "app.js"])).await;
     no_file.failed(1, &["app.not_started", "it exited with 1 before it listened", "there is no app.js in /"]);
     let no_package = ends(&mut dev(dir.path(), &["--", "npm", "start"])).await;
@@ -123,7 +201,7 @@ async fn errors_before_the_start_start_nothing() {
     let dir = TempDir::new().expect("a folder");
     let mark = dir.path().join("started");
     let touch = ["--", "touch", mark.to_str().expect("UTF-8")];
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let mut command = Command::new(PULSEGATE);
     let refused = ends(command.args(["dev", "--listen", &address]).args(touch)).await;
@@ -154,25 +232,25 @@ async fn without_tls_the_proxy_takes_the_port_of_the_platform() {
     };
     let wrong = ends(&mut on_port("web")).await;
     wrong.failed(78, &["\"message\":\"config.invalid\"", "which is no port for clients", "set listen.address"]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("a port").port();
     let mut process = Process::start_without_input("pulsegate", &mut on_port(&port.to_string()));
     let listening = process.line("it listens", |line| line.json["message"] == "listening").await.json;
     assert_eq!(listening["address"], format!("0.0.0.0:{port}"), "{listening}");
     let started = process.event("started", |_| true).await;
     assert_ne!(started["port"], port.to_string(), "{started}");
-    let body = plain_get(port).await;
+    let body = get(port, "/").await;
     assert!(body.starts_with("HTTP/1.1 200 OK"), "{body}");
     process.terminate();
     assert_eq!(process.exit_within(TIMEOUT).await.code(), Some(IN_ORDER));
 }
 
 /// Returns the answer to a plain request.
-async fn plain_get(port: u16) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n").await.expect("written");
+async fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("it listens");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("written");
     let mut answer = String::new();
-    let read = pulsegate_test_kit::wait::wait_for("an answer", stream.read_to_string(&mut answer)).await;
+    let read = wait_for("an answer", stream.read_to_string(&mut answer)).await;
     read.expect("an answer");
     answer
 }

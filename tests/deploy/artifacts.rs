@@ -58,6 +58,8 @@ fn a_release_has_every_file_with_its_checksum() {
     archive_runs(&first.join(format!("pulsegate-{VERSION}-{target}.tar.gz")), folder.path());
     sbom_lists_the_libraries(&first.join(format!("pulsegate-{VERSION}-{target}.cdx.json")));
 
+    the_stopwatch_measures_them(&first);
+
     // An empty folder is taken, and nothing of the work is left beside it.
     fs::create_dir(&second).expect("make a folder");
     make(&second);
@@ -101,6 +103,21 @@ fn archive_runs(archive: &Path, folder: &Path) {
     let beside = names(binary.parent().expect("a folder"));
     let files = "CHANGELOG.md LICENSE-APACHE LICENSE-MIT README.md completions proxy.toml pulsegate pulsegate.1 pulsegate.service";
     assert_eq!(beside, files.split(' ').collect::<Vec<_>>());
+}
+
+/// Fails unless the stopwatch sees a heartbeat of the archive and of the npm packages.
+fn the_stopwatch_measures_them(artifacts: &Path) {
+    let stopwatch = repository().join("tests/load/stopwatch");
+    let table = succeed(command(&stopwatch).args(["--only", "archive,npx,npx-registry", "--artifacts"]).arg(artifacts));
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    for row in rows {
+        let seconds = |cell: &str| cell.strip_suffix(" s").and_then(|number| number.parse::<f64>().ok());
+        let (serves, heartbeat) = (seconds(row[2]), seconds(row[3]));
+        assert!(serves.is_some() && serves < heartbeat && row[4].ends_with(" MB"), "{table}");
+    }
+    refuse(command(&stopwatch).args(["--only", "brew"]), 2, "unknown way brew");
+    refuse(command(&stopwatch).args(["--artifacts", "/nonexistent"]), 1, "`deploy/artifacts` makes them");
 }
 
 /// Fails unless the list has exactly the libraries that cargo links into the program, with versions and licences.

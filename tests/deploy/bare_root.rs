@@ -48,7 +48,7 @@ impl BareRoot {
         for applet in ["sh", "cat", "chgrp", "grep"] {
             symlink("busybox", root.path("usr/bin").join(applet)).expect("link an applet");
         }
-        for program in ["rc-service", "rc-update"] {
+        for program in ["checkpath", "rc-service", "rc-update"] {
             root.write(&format!("sbin/{program}"), RECORDER, 0o755);
         }
         root.write("usr/sbin/addgroup", ADDGROUP, 0o755);
@@ -118,7 +118,15 @@ impl BareRoot {
         command
     }
 
-    /// Returns the calls of `systemctl`, `rc-service` and `rc-update` since the last time.
+    /// Returns a command inside as this user and its group.
+    pub(crate) fn inside_as(&self, user: &str, words: &[&str]) -> Command {
+        let mut command = command("chroot");
+        command.arg(format!("--userspec={user}")).arg("--groups=").arg(self.dir.path()).args(words);
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    /// Returns the calls of `systemctl`, `checkpath`, `rc-service` and `rc-update` since the last time.
     pub(crate) fn service_calls(&self) -> Vec<String> {
         let log = self.path("services.log");
         let calls = fs::read_to_string(&log).unwrap_or_default();

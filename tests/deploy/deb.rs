@@ -1,7 +1,8 @@
 //! The deb in a bare root: dpkg installs, upgrades, removes and purges it, and its maintainer scripts run there.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use super::bare_root::BareRoot;
@@ -83,6 +84,62 @@ fn an_installation_creates_the_user_and_starts_nothing() {
     let settings = |unit: &str| unit.lines().filter(|line| line.contains('=')).count();
     let commented = written.lines().filter(|line| line.starts_with('#') && line.contains('=')).count();
     assert_eq!(settings(&unit), settings(&written) - commented, "{unit}");
+}
+
+/// The folder of the default `tls.acme.storage` is the one that the unit makes for the service.
+#[test]
+fn certificates_are_kept_where_the_unit_has_a_folder_for_them() {
+    let root = debian();
+    install(&root);
+    let unit = root.read("usr/lib/systemd/system/pulsegate.service");
+    for setting in ["StateDirectory=pulsegate", "StateDirectoryMode=0700", "User=pulsegate"] {
+        assert!(unit.lines().any(|line| line == setting), "no {setting} in {unit}");
+    }
+    // The start ends behind the storage: the port is taken. No authority is asked.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").to_string();
+    let start = |user: &str| {
+        let words = ["/usr/bin/pulsegate", "run", "--domain", "app.example", "--upstream", "http://127.0.0.1:9"];
+        let mut command = root.inside_as(user, &[&words[..], &["--listen", &port]].concat());
+        let output = run(command.env("PULSEGATE__TLS__ACME__DIRECTORY", "https://127.0.0.1:9/dir"));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        text(&output.stderr)
+    };
+    let storage = root.path("var/lib/pulsegate/acme/127.0.0.1-9-dir");
+    // Every user of a machine can enter its root.
+    fs::set_permissions(root.path(""), Permissions::from_mode(0o755)).expect("set a mode");
+    let refused = start("pulsegate:pulsegate");
+    assert!(refused.contains("(tls.acme.storage); let the user that pulsegate runs as write there"), "{refused}");
+    assert!(!root.path("var/lib/pulsegate").exists(), "{refused}");
+
+    // As systemd makes it.
+    let state = root.path("var/lib/pulsegate");
+    fs::create_dir(&state).expect("make a folder");
+    let users = root.read("etc/passwd");
+    let line = users.lines().find(|line| line.starts_with("pulsegate:")).expect("the user");
+    let [user, group] = [2, 3].map(|field| line.split(':').nth(field).and_then(|id| id.parse().ok()));
+    chown(&state, user, group).expect("the tests run as root");
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).expect("set a mode");
+    let check = |user: &str| {
+        let words = ["/usr/bin/pulsegate", "check", "--domain", "app.example", "--upstream", "http://127.0.0.1:9"];
+        let output =
+            run(root.inside_as(user, &words).env("PULSEGATE__TLS__ACME__DIRECTORY", "https://127.0.0.1:9/dir"));
+        assert_eq!(output.status.code(), Some(78), "{output:?}");
+        text(&output.stdout)
+    };
+    let refused = check("65534:65534");
+    for words in
+        ["cannot be read: Permission denied", "let the user that pulsegate runs as write in its folder", "1 error "]
+    {
+        assert!(refused.contains(words), "no {words:?} in {refused}");
+    }
+    for user in ["pulsegate:pulsegate", "root:root"] {
+        let ended = start(user);
+        assert!(ended.contains(&format!("cannot listen on {port}")), "{user}: {ended}");
+        assert!(storage.join("lock").is_file(), "{user}: {ended}");
+        assert_eq!(mode(&root, "var/lib/pulsegate/acme/127.0.0.1-9-dir"), 0o700, "{user}");
+        fs::remove_dir_all(root.path("var/lib/pulsegate/acme")).expect("remove a folder");
+    }
 }
 
 #[test]

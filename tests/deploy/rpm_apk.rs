@@ -125,6 +125,14 @@ fn the_scripts_of_the_apk_run_with_busybox() {
     assert_eq!(root.service_calls(), Vec::<String>::new(), "nothing is started or enabled");
     root.has_the_user();
 
+    // OpenRC makes the folders of the service's user, as systemd does with RuntimeDirectory and StateDirectory.
+    let start = ". /etc/init.d/pulsegate && command=true && start_pre";
+    succeed(&mut root.inside(&["/usr/bin/sh", "-euc", start]));
+    let folders: Vec<_> = root.service_calls().into_iter().filter(|call| call.contains("--directory")).collect();
+    let made =
+        |mode: &str, path: &str| format!("checkpath --directory --mode {mode} --owner pulsegate:pulsegate {path}");
+    assert_eq!(folders, [made("0755", "/run/pulsegate"), made("0700", "/var/lib/pulsegate")]);
+
     assert_eq!(succeed(&mut root.inside(&["/.post-upgrade", "0.1.1-r1", "0.1.0-r1"])), "");
     assert_eq!(root.service_calls(), ["rc-service --ifexists --ifstarted pulsegate restart"]);
     root.has_the_user();

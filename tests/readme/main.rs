@@ -44,14 +44,13 @@ const COMMANDS: &[(&str, Tried)] = &[
         "pulsegate ping --interval 1m --ca /tmp/pulsegate-dev-8443.pem wss://localhost:8443/echo",
         Tried::Here(dev_leads_to_its_own_transcript),
     ),
-    ("cargo build --release", Tried::Here(the_program_is_installed)),
     (INSTALL, Tried::Here(the_program_is_installed)),
     (
         "deploy/npm/pack",
         Tried::Elsewhere { file: "tests/npm/pack.rs", by: "fn without_a_program_it_builds_a_static_one" },
     ),
     (
-        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev"),
+        concat!("npx ./deploy/npm/pulsegate-", env!("CARGO_PKG_VERSION"), "-linux-x64.tgz dev -- node server.js"),
         Tried::Elsewhere { file: "tests/npm/npx.rs", by: "fn the_tarball_of_both_needs_no_registry" },
     ),
     (
@@ -113,8 +112,8 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/operate/start.rs", by: "fn flags_alone_make_a_proxy" },
     ),
     (
-        "pulsegate run --domain app.example.com --email ops@example.com --upstream http://127.0.0.1:3000",
-        Tried::Elsewhere { file: "tests/acme/challenges.rs", by: "fn flags_alone_make_a_public_site" },
+        "pulsegate run --domain app.example.com --email ops@example.com -- node server.js",
+        Tried::Elsewhere { file: "tests/acme/child.rs", by: "fn one_command_serves_an_app_with_a_certificate" },
     ),
     ("pulsegate ping -c 3 wss://app.example.com/ws", Tried::Here(ping_prints_round_trips)),
     (
@@ -205,6 +204,10 @@ const COMMANDS: &[(&str, Tried)] = &[
     ),
     ("tests/load/run", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
     ("tests/load/run --quick", Tried::Elsewhere { file: "tests/run", by: "tests/load/run --only soak --quick" }),
+    (
+        "tests/load/stopwatch",
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn the_stopwatch_measures_them" },
+    ),
     ("tests/load/instructions", Tried::Here(the_long_scripts_explain_themselves)),
     ("tests/load/instructions --profiles", Tried::Here(the_long_scripts_explain_themselves)),
     ("cargo build", Tried::Here(the_program_is_installed)),
@@ -235,6 +238,10 @@ const COMMANDS: &[(&str, Tried)] = &[
     (
         "sudo apk add --allow-untrusted ./target/artifacts/pulsegate_*.apk",
         Tried::Elsewhere { file: "tests/deploy/rpm_apk.rs", by: "fn the_scripts_of_the_apk_run_with_busybox" },
+    ),
+    (
+        concat!("tar -xzf target/artifacts/pulsegate-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu.tar.gz"),
+        Tried::Elsewhere { file: "tests/deploy/artifacts.rs", by: "fn archive_runs" },
     ),
     (
         "pulsegate check -c /etc/pulsegate/proxy.toml",

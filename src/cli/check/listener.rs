@@ -11,6 +11,7 @@ use crate::config::{
     SessionLimits, Settings, TlsSettings, UpstreamSettings,
 };
 use crate::descriptors::{self, Budget};
+use crate::tls::former_certificate;
 
 /// Describes every setting that differs from its default: a subject and its lines.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
@@ -189,7 +190,10 @@ fn orders(acme: &AcmeSettings) -> Vec<String> {
 
 fn certificates(tls: &TlsSettings) -> Vec<String> {
     let mut lines = vec![match &tls.acme {
-        Some(_) if !tls.certificate.exists() => "no certificate before the first order is done".to_owned(),
+        Some(acme) if !tls.certificate.exists() => match former_certificate(acme) {
+            Some((file, _)) => format!("{} until the first order is done", file.display()),
+            None => "no certificate before the first order is done".to_owned(),
+        },
         _ => tls.certificate.display().to_string(),
     }];
     lines.extend(tls.sni.iter().map(|one| format!("{} to {}", one.certificate.display(), list(&one.names))));

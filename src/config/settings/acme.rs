@@ -1,6 +1,10 @@
 //! Settings of certificates that are ordered from an authority by ACME (RFC 8555), and the places of its files.
 
+use std::collections::BTreeSet;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
+
+use fnv::FnvHasher;
 
 /// The certificates that are ordered from an authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +89,16 @@ impl AcmeSettings {
         self.storage.join(url.trim_matches(['/', '.']).chars().map(plain).collect::<String>())
     }
 
-    /// Returns the PEM file of the certificate chain and its key. It has the name of the first domain, so that the former
-    /// certificate is presented while one for changed names is ordered.
+    /// Returns the PEM file of the certificate chain and its key. Its name belongs to the whole set of domains, so that two
+    /// sites which share a folder and some domains never replace each other's certificate. One domain is its own name.
     pub fn certificate(&self) -> PathBuf {
-        let first = self.domains.first().map_or("none", |domain| domain);
-        self.folder().join(format!("{first}.pem"))
+        let names: BTreeSet<&str> = self.domains.iter().map(|domain| &**domain).collect();
+        let first = names.first().copied().unwrap_or("none");
+        let file = match names.len() {
+            0 | 1 => format!("{first}.pem"),
+            _ => format!("{first}+{:08x}.pem", digest(&names)),
+        };
+        self.folder().join(file)
     }
 
     /// Returns the file of the account: its URL and key.
@@ -122,9 +131,36 @@ impl AcmeSettings {
     }
 }
 
+/// Returns a number of 32 bits that belongs to these names. It is part of a file's name, and must never change.
+fn digest(names: &BTreeSet<&str>) -> u64 {
+    let mut hasher = FnvHasher::default();
+    for name in names {
+        hasher.write(name.as_bytes());
+        hasher.write(b"\n");
+    }
+    let digest = hasher.finish();
+    (digest ^ (digest >> 32)) & u64::from(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_belongs_to_a_set_of_domains() {
+        let file = |domains: &[&str]| {
+            let settings = AcmeSettings::of(domains.iter().map(|domain| (*domain).into()).collect());
+            settings.certificate().file_name().and_then(|name| name.to_str()).expect("a name").to_owned()
+        };
+        assert_eq!(file(&["app.example"]), "app.example.pem");
+        assert_eq!(file(&["app.example", "app.example"]), "app.example.pem");
+        let both = file(&["app.example", "www.app.example"]);
+        assert_eq!(both, "app.example+1505d748.pem", "the name in storage of earlier versions");
+        assert_eq!(file(&["www.app.example", "app.example"]), both);
+        assert_ne!(file(&["app.example", "api.example"]), file(&["app.example", "www.example"]));
+        let many: Vec<String> = (0..100).map(|n| format!("{}.{n}.example", "a".repeat(63))).collect();
+        assert!(file(&many.iter().map(String::as_str).collect::<Vec<_>>()).len() < 100, "file systems allow 255 bytes");
+    }
 
     #[test]
     fn each_authority_has_a_folder_of_its_own() {

@@ -28,7 +28,7 @@ fn domains_stand_in_for_files_and_open_the_ports_of_the_web() {
     assert_eq!(*acme.domains, ["app.example".into(), "www.app.example".into()]);
     assert_eq!(*acme.contact, ["mailto:ops@app.example".into()]);
     assert_eq!((&*acme.directory, acme.challenge), (AcmeSettings::LETS_ENCRYPT, AcmeChallenge::TlsAlpn01));
-    let file = "/var/lib/pulsegate/acme/acme-v02.api.letsencrypt.org-directory/app.example.pem";
+    let file = "/var/lib/pulsegate/acme/acme-v02.api.letsencrypt.org-directory/app.example+1505d748.pem";
     assert_eq!((tls.certificate.as_path(), tls.private_key.as_path()), (Path::new(file), Path::new(file)));
     assert_eq!(public.listen.address.to_string(), "0.0.0.0:443");
     assert_eq!(public.listen.redirect.map(|at| at.to_string()).as_deref(), Some("0.0.0.0:80"));
@@ -57,6 +57,18 @@ fn flags_set_domains_and_contact() {
     let acme = terminates(&public).acme.as_ref().expect("domains are set");
     assert_eq!(*acme.domains, ["a.example".into(), "b.example".into()]);
     assert_eq!(*acme.contact, ["mailto:ops@a.example".into()]);
+}
+
+#[test]
+fn a_domain_that_is_refused_asks_for_no_files() {
+    let overrides = Overrides {
+        domain: vec!["*.app.example".to_owned()],
+        upstream: Some("http://127.0.0.1:3000".to_owned()),
+        ..Overrides::default()
+    };
+    let report = from_str(Path::new("a"), "", &Environment::default(), &overrides).expect_err("a wildcard");
+    let messages: Vec<_> = report.findings().iter().map(|finding| &finding.message).collect();
+    assert!(messages.len() == 1 && messages[0].contains("a wildcard needs a challenge in DNS"), "{messages:?}");
 }
 
 #[test]
