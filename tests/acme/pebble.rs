@@ -8,7 +8,7 @@ use pulsegate::tls::client::{TlsClient, Trust};
 use pulsegate_test_kit::http1::Response;
 use pulsegate_test_kit::pki::Pki;
 use pulsegate_test_kit::process::Process;
-use pulsegate_test_kit::wait::wait_for;
+use pulsegate_test_kit::wait::{wait_for, wait_until_async};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -18,7 +18,7 @@ use tokio::process::Command;
 use super::rig::{Ports, Site, free_ports};
 
 /// How it treats its clients.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Terms {
     /// Of 100 valid nonces, those that are refused.
     pub(super) nonces_refused: u8,
@@ -39,8 +39,22 @@ pub(super) struct Pebble {
 impl Pebble {
     /// Starts it; every name leads to this machine, and challenges to `ports`.
     pub(super) async fn start(ports: Ports, terms: Terms) -> Self {
-        let [acme] = free_ports();
-        Self::start_at(acme, ports, terms).await
+        for _ in 0..5 {
+            let [acme] = free_ports();
+            let pebble = Self::start_at(acme, ports, terms).await;
+            if pebble.has_its_port(acme).await {
+                return pebble;
+            }
+        }
+        panic!("another program took the chosen port five times");
+    }
+
+    /// Returns whether it listens there itself: another test may have taken a port that was free.
+    async fn has_its_port(&self, port: u16) -> bool {
+        let connect = async || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok();
+        let tcp = wait_until_async("an authority listens", connect, Option::is_some).await.expect("it listens");
+        let client = TlsClient::new(&Trust::File(self.ca.clone()), None).expect("a client");
+        wait_for("a handshake", client.handshake("127.0.0.1", tcp)).await.is_ok()
     }
 
     /// As [`Self::start`], on the port `acme`.
