@@ -65,7 +65,8 @@ pub fn warnings(settings: &AcmeSettings) -> Vec<StorageWarning> {
 /// Returns the nearest thing on the way to the folder that keeps it from being made or written.
 fn unwritable(settings: &AcmeSettings) -> Option<(PathBuf, io::Error)> {
     let folder = settings.folder();
-    let there = folder.ancestors().find(|path| path.exists())?;
+    // A link to nothing is in the way too.
+    let there = folder.ancestors().find(|path| path.symlink_metadata().is_ok())?;
     if !there.is_dir() {
         return Some((there.into(), io::ErrorKind::NotADirectory.into()));
     }
@@ -145,6 +146,8 @@ impl fmt::Display for StorageWarning {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use rcgen::{CertificateParams, KeyPair};
     use tempfile::TempDir;
 
@@ -181,6 +184,9 @@ mod tests {
         let all = faults(&settings, &FileCache::default());
         assert_eq!((all.len(), all[0].role, &all[0].file), (1, TlsRole::Storage, &settings.storage));
         assert_eq!(all[0].help.as_deref(), Some("a file is in the way: remove it"));
+        fs::remove_file(&settings.storage).expect("removed");
+        symlink("/nowhere/at/all", &settings.storage).expect("a link");
+        assert_eq!(faults(&settings, &FileCache::default()).len(), 1, "a link to nothing");
     }
 
     #[test]

@@ -90,17 +90,27 @@ async fn an_authority_that_is_not_trusted_gets_nothing() {
 async fn storage_that_cannot_be_written_ends_the_start_with_a_sentence() {
     let authority = Authority::start(|_, _| None).await;
     let site = Site::at(&authority.directory, authority.ca(), Ports::free());
+    let storage = site.folder.path().join("storage");
+    let both = async |words: &[&str]| {
+        let (check, run) = (site.check().await, site.run().await);
+        assert_eq!((check.code, run.code), (Some(78), Some(78)), "{check:#?}{run:#?}");
+        for words in [&["tls.acme.storage` cannot be used: "], words].concat() {
+            assert!(check.out.contains(words) && run.err.contains(words), "no {words:?} in {check:#?}{run:#?}");
+        }
+    };
     // A file system that no user can write, root neither.
-    symlink("/proc/self", site.folder.path().join("storage")).expect("a link");
+    symlink("/proc/self", &storage).expect("a link");
+    both(&["cannot be written: ", "set it to"]).await;
+    fs::remove_file(&storage).expect("removed");
+    symlink("/nowhere/at/all", &storage).expect("a link");
+    both(&["is in the way: remove it"]).await;
+    fs::remove_file(&storage).expect("removed");
+    fs::write(&storage, "").expect("written");
+    both(&["a file is in the way: remove it"]).await;
+    fs::remove_file(&storage).expect("removed");
+    // A name that is too long for a file shows only when it is made.
+    let site = Site::at(&format!("{}{}", authority.directory, "x".repeat(300)), authority.ca(), Ports::free());
     site.run().await.failed(78, &["cannot create ", "(tls.acme.storage); ", "set it to"]);
-    // A file in its place is seen without a write.
-    fs::remove_file(site.folder.path().join("storage")).expect("removed");
-    fs::write(site.folder.path().join("storage"), "").expect("written");
-    let (check, run) = (site.check().await, site.run().await);
-    assert_eq!((check.code, run.code), (Some(78), Some(78)), "{check:#?}{run:#?}");
-    for words in ["`tls.acme.storage` cannot be used: ", "a file is in the way: remove it"] {
-        assert!(check.out.contains(words) && run.err.contains(words.trim_matches('`')), "{check:#?}{run:#?}");
-    }
 }
 
 #[tokio::test]

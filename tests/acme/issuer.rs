@@ -1,5 +1,7 @@
 //! Authorities that get as far as a challenge or a chain, and answer nonsense there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::json;
 
 use super::fake::{Answer, Authority};
@@ -31,8 +33,12 @@ async fn a_chain_that_is_none_is_reported_without_a_file_that_does_not_exist() {
         ("garbage", "the response holds no certificate"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n", "damaged PEM: "),
     ] {
+        let is_final = AtomicBool::new(false);
         let authority = Authority::start(move |base, path| match path {
-            "/order" | "/order/1" | "/finalize" => Some(order(base, if path == "/order" { "ready" } else { "valid" })),
+            "/order" | "/order/1" | "/finalize" => {
+                let is_final = is_final.fetch_or(path == "/finalize", Ordering::Relaxed);
+                Some(order(base, if is_final { "valid" } else { "ready" }))
+            }
             "/authz" => Some(authorization(base, "valid", &["tls-alpn-01"])),
             "/certificate" => Some(Answer::of(200, chain)),
             _ => None,

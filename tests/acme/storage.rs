@@ -150,7 +150,8 @@ async fn a_certificate_that_is_damaged_later_stays_in_force() {
     fs::write(site.certificate(), "half a fi").expect("written");
     running.process.hang_up();
     let failed = |line: &pulsegate_test_kit::process::OutputLine| {
-        line.json["message"] == "config.reload" && line.json["error"].as_str().is_some_and(|error| error.contains(NAME))
+        line.json["message"] == "config.reload_failed"
+            && line.json["error"].as_str().is_some_and(|error| error.contains(NAME))
     };
     running.process.line("a refused reload", failed).await;
     assert!(before.is_some() && running.presents().await == before, "{}", running.process.transcript());

@@ -83,8 +83,13 @@ fn put(site: &Site) -> String {
 }
 
 fn window(start: &str, end: &str) -> Answer {
+    window_for("21600", start, end)
+}
+
+/// Returns a window that holds for `wait` seconds.
+fn window_for(wait: &str, start: &str, end: &str) -> Answer {
     let window = json!({ "suggestedWindow": { "start": start, "end": end } });
-    Answer::of(200, window).with("Retry-After", "21600").with("Content-Type", "application/json")
+    Answer::of(200, window).with("Retry-After", wait).with("Content-Type", "application/json")
 }
 
 #[tokio::test]
@@ -113,7 +118,7 @@ async fn a_window_ahead_or_none_at_all_leaves_a_fresh_certificate_alone() {
     for answer in [
         window("2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z"),
         // A number of seconds that no point in time can be later by.
-        window("2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z").with("Retry-After", "18446744073709551615"),
+        window_for("18446744073709551615", "2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z"),
         Answer::of(200, "<html>"),
         Answer::problem(404, "malformed", "no such certificate"),
     ] {
