@@ -9,7 +9,7 @@ use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use instant_acme::{BodyWrapper, Problem};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ impl Connection {
 
 /// Returns the JSON of a response.
 async fn body<T: serde::de::DeserializeOwned>(response: Response<Full<Bytes>>) -> Result<T, OrderError> {
-    let bytes = response.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let bytes = response.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
     serde_json::from_slice(&bytes).map_err(|error| OrderError::Response(error.to_string()))
 }
 

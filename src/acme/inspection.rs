@@ -104,12 +104,12 @@ fn mode(path: &Path) -> Option<u32> {
 impl StorageWarning {
     /// Writes it to the log.
     pub(super) fn log(&self) {
-        let error = self;
+        let error = self.to_string();
         match self {
             // The start has reported it.
             Self::Unwritable(..) => {}
-            Self::Damaged(..) => tracing::warn!(%error, "acme.certificate_damaged"),
-            Self::Readable(..) | Self::Writable(..) => tracing::warn!(%error, "acme.storage_exposed"),
+            Self::Damaged(..) => tracing::warn!(error, "acme.certificate_damaged"),
+            Self::Readable(..) | Self::Writable(..) => tracing::warn!(error, "acme.storage_exposed"),
         }
     }
 }

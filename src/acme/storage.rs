@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio_util::task::TaskTracker;
 
 use crate::config::AcmeSettings;
+use crate::telemetry::Chain;
 
 /// A fault of the storage folder.
 #[derive(Debug, Error)]
@@ -76,7 +77,9 @@ pub(super) fn remove_leftovers(settings: &AcmeSettings, _lock: &OrderLock) {
             match fs::remove_file(entry.path()) {
                 Ok(()) => tracing::debug!(file = %entry.path().display(), "acme.leftover_removed"),
                 // It does no harm.
-                Err(error) => tracing::debug!(file = %entry.path().display(), %error, "acme.leftover_stays"),
+                Err(error) => {
+                    tracing::debug!(file = %entry.path().display(), error = %Chain(&error), "acme.leftover_stays");
+                }
             }
         }
     }

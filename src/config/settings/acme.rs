@@ -131,15 +131,15 @@ impl AcmeSettings {
     }
 }
 
-/// Returns a number that belongs to these names. It is part of a file's name, and must never change.
-fn digest(names: &BTreeSet<&str>) -> u32 {
+/// Returns a number of 32 bits that belongs to these names. It is part of a file's name, and must never change.
+fn digest(names: &BTreeSet<&str>) -> u64 {
     let mut hasher = FnvHasher::default();
     for name in names {
         hasher.write(name.as_bytes());
         hasher.write(b"\n");
     }
-    let [a, b, c, d, e, f, g, h] = hasher.finish().to_be_bytes();
-    u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h])
+    let hash = hasher.finish();
+    (hash >> 32) ^ (hash & u64::from(u32::MAX))
 }
 
 #[cfg(test)]
