@@ -31,7 +31,7 @@ async fn a_chain_that_is_none_is_reported_without_a_file_that_does_not_exist() {
     for (chain, words) in [
         ("", "the response holds no certificate"),
         ("garbage", "the response holds no certificate"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n", "damaged PEM: "),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "damaged PEM: "),
     ] {
         let is_final = AtomicBool::new(false);
         let authority = Authority::start(move |base, path| match path {

@@ -39,9 +39,15 @@ impl Ports {
     }
 }
 
-/// Returns ports that nothing listens on; all are held until all are chosen.
+/// Returns ports that nothing listens on; all are held until all are chosen. They lie below those that the system chooses
+/// itself: a connection of another test would take one of these in the time until it is opened.
 pub(super) fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let free = || {
+        let tried =
+            (0..1000).find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(11_000..32_000))).ok());
+        tried.expect("a free port")
+    };
+    let held = [(); N].map(|()| free());
     held.map(|listener| listener.local_addr().expect("an address").port())
 }
 
