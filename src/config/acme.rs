@@ -147,7 +147,8 @@ pub(super) fn check(root: &Table<'_>, listen: &Listen, tls: &TlsMode) {
 /// Reads a name that an authority certifies.
 fn domain(given: &Given<'_>) -> Read<Box<str>> {
     let misfit = || Problem::new("must be a name such as \"app.example\"");
-    let text = given.text().filter(|text| !text.is_empty()).ok_or_else(misfit)?;
+    let empty = || misfit().with_help("write the name by which clients reach the site");
+    let text = given.text().filter(|text| !text.is_empty()).ok_or_else(empty)?;
     let problem = |what: &str| Problem::new(format!("cannot have \"{text}\": {what}"));
     if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
         let help = "write the name that leads there; for an address, set `certificate` and `private_key`";
@@ -221,6 +222,9 @@ fn directory(given: &Given<'_>) -> Read<Box<str>> {
 fn key_id(given: &Given<'_>) -> Read<Box<str>> {
     match given.text() {
         Some(text) if !text.is_empty() && !text.contains(char::is_whitespace) => Ok(text.into()),
-        _ => Err(Problem::new("must be the identifier that the authority shows for the account")),
+        _ => {
+            let problem = Problem::new("must be the identifier that the authority shows for the account");
+            Err(problem.with_help("copy it from the authority's page; without an account, leave out external_account"))
+        }
     }
 }

@@ -205,7 +205,8 @@ pub(super) fn host_alone(text: &str) -> Read<()> {
     };
     let problem = Problem::new(format!("must be a host alone, without {what}"));
     let is_host = domain_name(host.strip_prefix(WILDCARD).unwrap_or(host)).is_ok();
-    Err(if is_host { problem.with_help(format!("write \"{host}\"")) } else { problem })
+    let help = if is_host { format!("write \"{host}\"") } else { "such as \"app.example\"".to_owned() };
+    Err(problem.with_help(help))
 }
 
 /// Refuses a name that DNS cannot have. Numbers and dots, an address, pass too.

@@ -1,7 +1,7 @@
 //! An authority that the test plays: it knows its directory, hands out nonces and accounts, and answers all else as the test
 //! says. It checks no signature.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -26,8 +26,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(status: u16, body: impl ToString) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_string() }
+    pub(super) fn of(status: u16, body: impl Display) -> Self {
+        Self { status, headers: Vec::new(), body: format!("{body}") }
     }
 
     /// An end of the connection without a response, and without the end that TLS has.

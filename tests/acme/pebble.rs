@@ -18,17 +18,12 @@ use tokio::process::Command;
 use super::rig::{Ports, Site, free_ports};
 
 /// The lifetime of its certificates, and how it treats its clients.
+#[derive(Default)]
 pub(super) struct Terms {
     /// Of 100 valid nonces, those that are refused.
     pub(super) nonces_refused: u8,
     /// The external accounts that it knows; none are needed if there are none.
     pub(super) external: Option<(&'static str, &'static str)>,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self { nonces_refused: 0, external: None }
-    }
 }
 
 /// A running authority.

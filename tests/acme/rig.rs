@@ -80,7 +80,7 @@ impl Site {
 
     /// Sets more lines of `[tls.acme]`.
     pub(super) fn with(mut self, acme: &str) -> Self {
-        self.acme = acme.to_owned();
+        acme.clone_into(&mut self.acme);
         self
     }
 
@@ -127,6 +127,12 @@ impl Site {
         names
     }
 
+    /// The names of its certificates' files.
+    pub(super) fn pem_files(&self) -> Vec<String> {
+        let is_pem = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "pem");
+        self.files().into_iter().filter(is_pem).collect()
+    }
+
     /// Writes its configuration, and returns the file.
     pub(super) fn write(&self) -> PathBuf {
         let Ports { tls, plain, health } = self.ports;
@@ -134,12 +140,12 @@ impl Site {
         let text = format!(
             "[listen]\naddress = \"127.0.0.1:{tls}\"\nredirect = \"127.0.0.1:{plain}\"\nworkers = 2\n\
              [tls.acme]\ndomains = {domains:?}\ncontact = [\"ops@acme.test\"]\ndirectory = \"{directory}\"\n\
-             ca = {:?}\nstorage = \"storage\"\n{acme}\n\
+             ca = \"{}\"\nstorage = \"storage\"\n{acme}\n\
              [upstream]\nurl = \"http://127.0.0.1:9\"\n\
              [drain]\ndelay = \"0s\"\nwindow = \"0s\"\n\
              [admin]\nhealth = \"127.0.0.1:{health}\"\nsocket = \"off\"\n\
              [log]\nformat = \"json\"\nlevel = \"info,pulsegate::acme=debug\"\n{more}",
-            self.ca
+            self.ca.display()
         );
         let file = self.folder.path().join("proxy.toml");
         fs::write(&file, text).expect("write the configuration");

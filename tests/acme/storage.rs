@@ -248,7 +248,7 @@ async fn a_certificate_of_an_earlier_version_gets_its_name_and_none_is_ordered()
     wait_until_async("the time of the renewal", scheduled, |at| *at > 1e9).await;
     assert_eq!(running.presents().await, before);
     running.end().await;
-    let pems: Vec<_> = site.files().into_iter().filter(|file| file.ends_with(".pem")).collect();
+    let pems = site.pem_files();
     assert!(pems.len() == 1 && pems[0].starts_with(&format!("{NAME}+")), "{pems:?}");
     assert!(fs::read(site.storage().join(&pems[0])).expect("there") == text, "the same certificate");
 
