@@ -262,7 +262,9 @@ pub(super) fn issued(error: &IdentityError) -> OrderError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::external_key;
     use super::*;
+    use crate::config::{ExternalAccount, FileCache};
 
     fn refused(kind: &str) -> OrderError {
         OrderError::Refused {
@@ -289,6 +291,17 @@ mod tests {
         let line = OrderError::Response(page).one_line();
         assert!(line.starts_with("the authority's response is not ACME: <html> xxx"), "{line}");
         assert!(line.len() <= LONGEST_LINE && !line.contains(['\n', '\u{1b}']), "{line}");
+    }
+
+    #[test]
+    fn the_key_of_an_external_account_is_the_operators() {
+        let account = ExternalAccount { key_id: "kid".into(), key_file: "/nowhere/eab.key".into() };
+        let Err(error) = external_key::read(&account, &FileCache::default()) else { panic!("a key of nothing") };
+        let error = OrderError::from(error);
+        assert_eq!((error.label(), error.is_counted()), ("configuration", false));
+        let line = error.one_line();
+        assert!(line.starts_with("/nowhere/eab.key: cannot be read: "), "{line}");
+        assert!(line.contains(" (tls.acme.external_account.key_file); name a file "), "{line}");
     }
 
     #[test]

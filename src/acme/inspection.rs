@@ -23,7 +23,11 @@ pub fn faults(settings: &AcmeSettings, cache: &FileCache) -> Vec<TlsFault> {
     let unwritable = unwritable(settings).filter(|_| presented_certificate(settings).is_none());
     let storage = unwritable.map(|(path, error)| TlsFault {
         role: TlsRole::Storage,
-        what: format!("{}: cannot be written: {error}", path.display()),
+        what: format!(
+            "{}: cannot be written: {error}; certificates belong in {} (tls.acme.storage)",
+            path.display(),
+            settings.storage.display()
+        ),
         file: path,
         help: Some(remedy(&error).to_owned()),
     });
