@@ -1,7 +1,7 @@
 //! An authority that the test plays: it knows its directory, hands out nonces and accounts, and answers all else as the test
 //! says. It checks no signature.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -26,8 +26,8 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    pub(super) fn of(status: u16, body: impl Display) -> Self {
-        Self { status, headers: Vec::new(), body: format!("{body}") }
+    pub(super) fn of(status: u16, body: impl Into<String>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into() }
     }
 
     /// An end of the connection without a response, and without the end that TLS has.
@@ -38,7 +38,7 @@ impl Answer {
     /// A problem document of ACME (RFC 8555 §6.7).
     pub(super) fn problem(status: u16, kind: &str, detail: &str) -> Self {
         let body = json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail });
-        Self::of(status, body).with("Content-Type", "application/problem+json")
+        Self::of(status, body.to_string()).with("Content-Type", "application/problem+json")
     }
 
     pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -120,10 +120,13 @@ fn usual(base: &str, path: &str) -> Option<Answer> {
                 "newNonce": format!("{base}/nonce"), "newAccount": format!("{base}/account"),
                 "newOrder": format!("{base}/order"), "revokeCert": format!("{base}/revoke"),
                 "keyChange": format!("{base}/key"), "renewalInfo": format!("{base}/renewal"),
-            }),
+            })
+            .to_string(),
         ),
         "/nonce" => Answer::of(200, ""),
-        "/account" => Answer::of(201, json!({ "status": "valid" })).with("Location", &format!("{base}/account/1")),
+        "/account" => {
+            Answer::of(201, json!({ "status": "valid" }).to_string()).with("Location", &format!("{base}/account/1"))
+        }
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ fn order(base: &str, status: &str) -> Answer {
         "authorizations": [format!("{base}/authz")], "finalize": format!("{base}/finalize"),
         "certificate": format!("{base}/certificate"),
     });
-    Answer::of(200, order).with("Location", &format!("{base}/order/1"))
+    Answer::of(200, order.to_string()).with("Location", &format!("{base}/order/1"))
 }
 
 /// Returns the authorization in this state, with these challenges.
@@ -23,7 +23,7 @@ fn authorization(base: &str, status: &str, challenges: &[&str]) -> Answer {
         |kind: &&str| json!({ "type": kind, "url": format!("{base}/challenge"), "token": "abc", "status": "pending" });
     let identifier = json!({ "type": "dns", "value": NAME });
     let challenges: Vec<_> = challenges.iter().map(challenge).collect();
-    Answer::of(200, json!({ "status": status, "identifier": identifier, "challenges": challenges }))
+    Answer::of(200, json!({ "status": status, "identifier": identifier, "challenges": challenges }).to_string())
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use super::rig::{Ports, Site, free_ports};
 
-/// The lifetime of its certificates, and how it treats its clients.
+/// How it treats its clients.
 #[derive(Default)]
 pub(super) struct Terms {
     /// Of 100 valid nonces, those that are refused.

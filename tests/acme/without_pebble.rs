@@ -89,7 +89,7 @@ fn window(start: &str, end: &str) -> Answer {
 /// Returns a window that holds for `wait` seconds.
 fn window_for(wait: &str, start: &str, end: &str) -> Answer {
     let window = json!({ "suggestedWindow": { "start": start, "end": end } });
-    Answer::of(200, window).with("Retry-After", wait).with("Content-Type", "application/json")
+    Answer::of(200, window.to_string()).with("Retry-After", wait).with("Content-Type", "application/json")
 }
 
 #[tokio::test]
