@@ -30,11 +30,6 @@ impl Answer {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
-    /// An end of the connection without a response, and without the end that TLS has.
-    pub(super) fn hang_up() -> Self {
-        Self::of(0, "")
-    }
-
     /// A problem document of ACME (RFC 8555 §6.7).
     pub(super) fn problem(status: u16, kind: &str, detail: &str) -> Self {
         let body = json!({ "type": format!("urn:ietf:params:acme:error:{kind}"), "detail": detail });
@@ -44,6 +39,11 @@ impl Answer {
     pub(super) fn with(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
+    }
+
+    /// An end of the connection without a response, and without the end that TLS has.
+    pub(super) fn hang_up() -> Self {
+        Self::of(0, "")
     }
 }
 

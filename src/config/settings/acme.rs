@@ -138,8 +138,8 @@ fn digest(names: &BTreeSet<&str>) -> u64 {
         hasher.write(name.as_bytes());
         hasher.write(b"\n");
     }
-    let hash = hasher.finish();
-    (hash >> 32) ^ (hash & u64::from(u32::MAX))
+    let digest = hasher.finish();
+    (digest ^ (digest >> 32)) & u64::from(u32::MAX)
 }
 
 #[cfg(test)]
