@@ -11,12 +11,20 @@
 //! - `storage`: the files, written whole or not at all, under a lock.
 //! - `http_client`: one request to the authority, bounded in time and size.
 //! - `order`: the exchange of one order, from the account to the chain.
+//! - `external_key`: the MAC key that binds the account to one outside of ACME.
+//! - `inspection`: the faults of the folder, and what is worth a warning, for `pulsegate check` and for the start.
+//! - `former_name`: certificates that earlier versions stored under other names.
+//! - `certificate_key`: a revocation by the key of the certificate, where the account is lost.
 //! - `revocation`: the end of a certificate before its time, for `pulsegate revoke`.
 //! - this file: the loop around them, which lives as long as the server and gives up never. An authority that is down, that
 //!   refuses or that answers nonsense changes nothing about the certificate at hand.
 
+mod certificate_key;
 mod error;
+mod external_key;
+mod former_name;
 mod http_client;
+mod inspection;
 mod order;
 mod revocation;
 mod schedule;
@@ -31,17 +39,18 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use self::error::OrderError;
+pub use self::inspection::{StorageWarning, faults, warnings};
 use self::order::RenewalId;
 pub use self::order::RevocationReason;
-pub use self::revocation::{RevocationError, revoke};
+pub use self::revocation::{Revocation, RevocationError, revoke};
 use self::schedule::{Failure, Held, Reason, RenewalWindow, Step};
-pub use self::storage::{StorageError, storage_fault};
+pub use self::storage::StorageError;
 use crate::config::AcmeSettings;
 use crate::generation::CurrentGeneration;
 use crate::suspension::{self, Deadline};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::Metrics;
-use crate::tls::{Certificate, EXPIRY_NOTICE, Identity, Validity, former_certificate};
+use crate::tls::{Certificate, EXPIRY_NOTICE, Validity, presented_certificate};
 
 /// The longest sleep: the wall clock, by which certificates expire, may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10 * 60);
@@ -88,7 +97,7 @@ fn settings_of(current: &CurrentGeneration) -> Option<AcmeSettings> {
 /// The folder cannot be made or written, and there is no certificate in it.
 pub fn open_storage(settings: &AcmeSettings) -> Result<(), StorageError> {
     let file = settings.certificate();
-    let has_certificate = file.is_file() || former_certificate(settings).is_some();
+    let has_certificate = presented_certificate(settings).is_some();
     match storage::prepare(settings) {
         Ok(()) if has_certificate => {}
         Ok(()) => {
@@ -96,6 +105,9 @@ pub fn open_storage(settings: &AcmeSettings) -> Result<(), StorageError> {
         }
         Err(error) if has_certificate => tracing::warn!(error = %Chain(&error), "acme.storage_unusable"),
         Err(error) => return Err(error),
+    }
+    for warning in warnings(settings) {
+        warning.log();
     }
     Ok(())
 }
@@ -170,10 +182,8 @@ impl<'a> Maintainer<'a> {
     async fn stored(&self) -> Option<Stored> {
         let settings = Arc::clone(&self.settings);
         storage::off_thread(move || {
-            let (identity, is_own) = match storage::read(&settings.certificate()).ok()? {
-                Some(text) => (Identity::from_pem(&text, &settings.certificate()).ok()?, true),
-                None => (former_certificate(&settings)?.1, false),
-            };
+            let (file, identity) = presented_certificate(&settings)?;
+            let is_own = file == settings.certificate();
             let certificate = identity.leaf()?;
             let held = Held {
                 not_before: certificate.not_before,
@@ -219,10 +229,18 @@ impl<'a> Maintainer<'a> {
         let settings = Arc::clone(&self.settings);
         let locked = storage::off_thread(move || {
             storage::prepare(&settings)?;
-            storage::try_lock(&settings)
+            let Some(lock) = storage::try_lock(&settings)? else { return Ok(None) };
+            storage::remove_leftovers(&settings, &lock);
+            let former = former_name::adopt(&settings, &lock)?;
+            Ok::<_, StorageError>(Some((Arc::new(lock), former)))
         });
         let lock = match locked.await {
-            Some(Ok(Some(lock))) => lock,
+            Some(Ok(Some((lock, None)))) => lock,
+            Some(Ok(Some((_, Some(former))))) => {
+                let file = self.settings.certificate();
+                tracing::info!(from = %former.display(), to = %file.display(), "acme.certificate_renamed");
+                return;
+            }
             Some(Ok(None)) => {
                 if !std::mem::replace(&mut self.has_reported_lock, true) {
                     tracing::info!(file = %self.settings.lock().display(), "acme.another_replica_orders");
@@ -248,7 +266,7 @@ impl<'a> Maintainer<'a> {
         let is_known = self.window.is_some_and(|(_, window, _)| window.is_some());
         let replaces = replaces.filter(|_| self.failures == 0 && is_known);
         let ordered = {
-            let order = std::pin::pin!(order::order(&self.settings, replaces));
+            let order = std::pin::pin!(order::order(&self.settings, replaces, &lock));
             suspension::within(Deadline::after(ORDER_TIMEOUT), order).await
         };
         match ordered.unwrap_or(Err(OrderError::TimedOut)) {

@@ -34,9 +34,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::app::AppArgs;
 use self::source::ConfigArgs;
 use self::text::in_full;
-use crate::acme;
-use crate::config::{FileCache, TlsRole, TlsSettings, unread_variables};
-use crate::tls::ServerConfigs;
+use crate::config::{FileCache, TlsSettings, unread_variables};
 use crate::upstream::App;
 
 /// A TLS-terminating sidecar that runs the WebSocket heartbeats of an Express app.
@@ -162,13 +160,7 @@ fn check_source(args: &Check) -> anyhow::Result<ExitCode> {
                 unread: &unread,
                 cache,
             };
-            let certificates = |tls: &TlsSettings| {
-                let mut faults = ServerConfigs::faults(tls, cache);
-                if faults.iter().all(|fault| fault.role != TlsRole::Storage) {
-                    faults.extend(tls.acme.as_deref().and_then(acme::storage_fault));
-                }
-                faults
-            };
+            let certificates = |tls: &TlsSettings| run::tls_faults(tls, cache);
             let connect: Option<check::Connect<'_>> = if *connect { Some(&check::connect::try_apps) } else { None };
             check::check(subject, *format, certificates, |app| App::faults(app, cache), connect, &mut out)
         }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use certificate::{Certificate, EXPIRY_NOTICE, Validity};
-pub use former::former_certificate;
+pub use former::{former_certificate, presented_certificate};
 pub use identity::{Identity, IdentityError};
 pub use leg::ClientLeg;
 pub use plain::PlainStream;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, LINK, LOCATION, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,6 +15,7 @@ use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
 use thiserror::Error;
 use tokio::net::TcpStream;
 
+use super::schedule::LONGEST_WISH;
 use crate::suspension::{self, Deadline};
 use crate::tls::client::{ConnectorError, TlsClient};
 
@@ -40,9 +41,9 @@ pub(super) enum RequestError {
     /// The connection broke, or what came is not HTTP.
     #[error("the connection ended without a response")]
     Http(#[source] hyper::Error),
-    /// An error without a problem document.
-    #[error("it answers with {0}")]
-    Status(StatusCode),
+    /// An error without a problem document, or a redirect, which is not followed.
+    #[error("{url} answers with {status}")]
+    Status { status: StatusCode, url: Uri, location: Option<String> },
     /// The body broke off.
     #[error("its response broke off")]
     Body,
@@ -58,29 +59,51 @@ pub(super) enum RequestError {
 #[derive(Clone, Debug)]
 pub(super) struct AuthorityClient {
     tls: TlsClient,
-    retry_after: RetryAfter,
+    last: LastRefusal,
 }
 
-/// The wait that the last refusal asked for; the protocol library does not pass it on.
+/// The parts of the last response that the protocol library does not pass on; empty after a success.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RetryAfter(Arc<Mutex<Option<Duration>>>);
+pub(super) struct LastRefusal(Arc<Mutex<RefusalDetails>>);
 
-impl RetryAfter {
-    /// Returns the wait.
-    pub(super) fn last(&self) -> Option<Duration> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// The parts of a refusal beside its problem document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RefusalDetails {
+    /// The wait that the authority asks for.
+    pub(super) retry_after: Option<Duration>,
+    /// The page that the operator should visit (RFC 8555 §7.3.3).
+    pub(super) page: Option<String>,
+}
+
+impl LastRefusal {
+    /// Returns the parts.
+    pub(super) fn details(&self) -> RefusalDetails {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, wait: Option<Duration>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = wait;
+    fn set(&self, details: RefusalDetails) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = details;
     }
 }
 
 impl AuthorityClient {
-    /// Creates a client that checks the authority's certificate with `tls` and keeps the wait that it asks for in
-    /// `retry_after`.
-    pub(super) fn new(tls: TlsClient, retry_after: RetryAfter) -> Self {
-        Self { tls, retry_after }
+    /// Creates a client that checks the authority's certificate with `tls` and keeps parts of refusals in `last`.
+    pub(super) fn new(tls: TlsClient, last: LastRefusal) -> Self {
+        Self { tls, last }
+    }
+
+    /// Sends one request.
+    ///
+    /// # Errors
+    ///
+    /// There is no response of an ACME server within the time limit.
+    pub(super) async fn send(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Result<Response<Full<Bytes>>, RequestError> {
+        let exchange = pin!(self.exchange(request));
+        let exchanged = suspension::within(Deadline::after(REQUEST_TIMEOUT), exchange).await;
+        exchanged.unwrap_or(Err(RequestError::Timeout))
     }
 
     async fn exchange(&self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, RequestError> {
@@ -97,32 +120,39 @@ impl AuthorityClient {
         })?;
         let tls = self.tls.handshake(&host, tcp).await.map_err(|source| RequestError::Tls { host, source })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await.map_err(RequestError::Http)?;
+        let url = uri.clone();
         let answer = async move {
             let response = sender.send_request(origin_form(request, &uri)?).await.map_err(RequestError::Http)?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, LARGEST_RESPONSE).collect().await.map_err(|error| {
                 if error.is::<http_body_util::LengthLimitError>() { RequestError::TooLarge } else { RequestError::Body }
             })?;
-            Ok(Response::from_parts(head, Full::new(body.to_bytes())))
+            Ok(Response::from_parts(head, body.to_bytes()))
         };
         let driven = async {
             // Its error reaches the request too.
             let _ = connection.await;
             std::future::pending().await
         };
-        let response = tokio::select! {
+        let mut response = tokio::select! {
             biased;
             response = answer => response?,
             never = driven => never,
         };
-        let is_success = response.status().is_success();
-        self.retry_after.set(retry_after(response.headers(), SystemTime::now()).filter(|_| !is_success));
+        let status = response.status();
+        let wait = take_retry_after(response.headers_mut(), SystemTime::now());
         let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        if is_success || kind.to_ascii_lowercase().starts_with(PROBLEM) {
-            Ok(response)
+        let is_problem = kind.to_ascii_lowercase().starts_with(PROBLEM);
+        self.last.set(if status.is_success() {
+            RefusalDetails::default()
         } else {
-            Err(RequestError::Status(response.status()))
+            RefusalDetails { retry_after: wait, page: page(response.headers(), response.body()).filter(|_| is_problem) }
+        });
+        if status.is_success() || is_problem && !status.is_redirection() {
+            return Ok(response.map(Full::new));
         }
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Err(RequestError::Status { status, url, location })
     }
 }
 
@@ -133,9 +163,7 @@ impl HttpClient for AuthorityClient {
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, instant_acme::Error>> + Send>> {
         let client = self.clone();
         Box::pin(async move {
-            let exchange = pin!(client.exchange(request));
-            let exchanged = suspension::within(Deadline::after(REQUEST_TIMEOUT), exchange).await;
-            let response = exchanged.unwrap_or(Err(RequestError::Timeout));
+            let response = client.send(request).await;
             response.map(BytesResponse::from).map_err(|error| instant_acme::Error::Other(Box::new(error)))
         })
     }
@@ -153,13 +181,33 @@ fn origin_form<B>(request: Request<B>, uri: &Uri) -> Result<Request<B>, RequestE
     Ok(Request::from_parts(head, body))
 }
 
-/// Returns the wait that a response asks for, in seconds or as a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).ok(),
-    }
+/// Returns the wait that a response asks for, in seconds or as a date (RFC 9110 §10.2.3), up to [`LONGEST_WISH`], and leaves
+/// it in the header in seconds: the protocol library adds what it finds there to a point in time.
+fn take_retry_after(headers: &mut HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.remove(RETRY_AFTER)?;
+    let value = value.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are a long wait too.
+        value.parse().map_or(LONGEST_WISH, Duration::from_secs)
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
+    };
+    let wait = wait.min(LONGEST_WISH);
+    headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    (!wait.is_zero()).then_some(wait)
+}
+
+/// Returns the page that the operator should visit: `instance` of the problem document, or the link to the terms
+/// (RFC 8555 §7.3.3).
+fn page(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let terms = links.filter(|link| link.contains("terms-of-service")).find_map(|link| {
+        let (_, rest) = link.split_once('<')?;
+        Some(rest.split_once('>')?.0.to_owned())
+    });
+    let is_url = |text: &String| text.starts_with("https://") || text.starts_with("http://");
+    problem["instance"].as_str().map(str::to_owned).filter(is_url).or(terms.filter(is_url))
 }
 
 #[cfg(test)]
@@ -170,15 +218,33 @@ mod tests {
     fn a_wait_is_seconds_or_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let wait = |value: &str| {
-            let headers = [(RETRY_AFTER, HeaderValue::from_str(value).expect("a value"))].into_iter().collect();
-            retry_after(&headers, now)
+            let mut headers = [(RETRY_AFTER, HeaderValue::from_str(value).expect("a value"))].into_iter().collect();
+            let wait = take_retry_after(&mut headers, now);
+            let left = headers.get(RETRY_AFTER).map(|value| value.to_str().expect("digits").parse().expect("seconds"));
+            assert_eq!(wait.unwrap_or_default(), Duration::from_secs(left.unwrap_or(0)), "{value:?}");
+            wait
         };
         assert_eq!(wait("120"), Some(Duration::from_secs(120)));
         assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
         for nothing in ["", "soon", "-1", "1e9", "Sun, 06 Nov 1994 08:00:00 GMT"] {
             assert_eq!(wait(nothing), None, "{nothing:?}");
         }
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        for long in ["99999999999999999999", "18446744073709551615", "86401", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+            assert_eq!(wait(long), Some(LONGEST_WISH), "{long:?}");
+        }
+        assert_eq!(take_retry_after(&mut HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn a_refusal_names_the_page_to_visit() {
+        let headers = |link: &'static str| [(LINK, HeaderValue::from_static(link))].into_iter().collect::<HeaderMap>();
+        let terms =
+            headers("<https://ca.example/dir>;rel=\"index\", <https://ca.example/terms>;rel=\"terms-of-service\"");
+        assert_eq!(page(&terms, b"{}").as_deref(), Some("https://ca.example/terms"));
+        let instance = br#"{"instance":"https://ca.example/agree"}"#;
+        assert_eq!(page(&terms, instance).as_deref(), Some("https://ca.example/agree"));
+        assert_eq!(page(&headers("</terms>;rel=\"terms-of-service\""), br#"{"instance":"urn:x"}"#), None);
+        assert_eq!(page(&HeaderMap::new(), b"<html>"), None);
     }
 
     #[test]

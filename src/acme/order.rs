@@ -7,15 +7,16 @@ use std::time::{Duration, SystemTime};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeHandle, ChallengeType,
-    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy, RevocationRequest,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy, RevocationRequest,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 
-use super::error::{OrderError, text};
-use super::http_client::{AuthorityClient, RetryAfter};
+use super::error::{OrderError, issued, text};
+use super::external_key;
+use super::http_client::{AuthorityClient, LastRefusal};
 use super::schedule::RenewalWindow;
-use super::storage::{self, ChallengeFiles};
-use crate::config::{AcmeChallenge, AcmeSettings, ExternalAccount};
+use super::storage::{self, ChallengeFiles, OrderLock};
+use crate::config::{AcmeChallenge, AcmeSettings, FileCache};
 use crate::tls::client::{TlsClient, Trust};
 use crate::tls::{Certificate, Identity};
 
@@ -56,15 +57,40 @@ pub enum RevocationReason {
 /// An account with an authority.
 struct Client {
     account: Account,
-    retry_after: RetryAfter,
+    last: LastRefusal,
 }
 
-/// Orders a certificate and puts it into the storage folder, in the place of the former one.
+/// The account in the storage folder.
+enum StoredAccount {
+    Known(Client),
+    Missing,
+    /// The file cannot be used.
+    Damaged,
+}
+
+/// Orders a certificate and puts it into the storage folder, in the place of the former one. The holder of the lock calls it.
 pub(super) async fn order(
     settings: &Arc<AcmeSettings>,
     replaces: Option<&RenewalId>,
+    lock: &Arc<OrderLock>,
 ) -> Result<Certificate, OrderError> {
-    let client = Client::open(settings, IfMissing::Create).await?.ok_or(OrderError::Internal)?;
+    let connection = Connection::open(settings).await?;
+    let client = match connection.account(settings).await? {
+        StoredAccount::Known(client) => client,
+        StoredAccount::Missing => connection.new_account(settings).await?,
+        StoredAccount::Damaged => {
+            let (path, lock) = (settings.account(), Arc::clone(lock));
+            let aside = storage::off_thread(move || storage::set_aside(&path, &lock)).await;
+            let kept = aside.ok_or(OrderError::Internal)??;
+            tracing::warn!(
+                file = %settings.account().display(),
+                kept = %kept.display(),
+                mend = "another account is made: put a backup of the file in its place to keep the former",
+                "acme.account_damaged"
+            );
+            connection.new_account(settings).await?
+        }
+    };
     let ordered = client.order(settings, replaces).await;
     if ordered.as_ref().is_err_and(OrderError::is_unknown_account) {
         // The next attempt makes a new one.
@@ -79,7 +105,9 @@ pub(super) async fn renewal_window(
     settings: &Arc<AcmeSettings>,
     id: &RenewalId,
 ) -> Result<Option<(RenewalWindow, Duration)>, OrderError> {
-    let Some(client) = Client::open(settings, IfMissing::Nothing).await? else { return Ok(None) };
+    let StoredAccount::Known(client) = Connection::open(settings).await?.account(settings).await? else {
+        return Ok(None);
+    };
     match client.account.renewal_info(&id.in_library()).await {
         Ok((info, pause)) => {
             let window = info.suggested_window;
@@ -97,7 +125,12 @@ pub(super) async fn revoke(
     leaf: &[u8],
     reason: RevocationReason,
 ) -> Result<(), OrderError> {
-    let client = Client::open(settings, IfMissing::Nothing).await?.ok_or(OrderError::NoAccount)?;
+    let path = settings.account();
+    let client = match Connection::open(settings).await?.account(settings).await? {
+        StoredAccount::Known(client) => client,
+        StoredAccount::Missing => return Err(OrderError::NoAccount(format!("{} is missing", path.display()))),
+        StoredAccount::Damaged => return Err(OrderError::NoAccount(format!("{} is damaged", path.display()))),
+    };
     let reason = match reason {
         RevocationReason::KeyCompromise => instant_acme::RevocationReason::KeyCompromise,
         RevocationReason::Superseded => instant_acme::RevocationReason::Superseded,
@@ -106,54 +139,79 @@ pub(super) async fn revoke(
     client.account.revoke(&request).await.map_err(|error| client.failure(error))
 }
 
-/// What to do where there is no account yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum IfMissing {
-    Create,
-    Nothing,
+/// The way to an authority.
+pub(super) struct Connection {
+    pub(super) http: AuthorityClient,
+    pub(super) last: LastRefusal,
 }
 
-impl Client {
-    /// Opens the account in the storage folder.
-    async fn open(settings: &Arc<AcmeSettings>, if_missing: IfMissing) -> Result<Option<Self>, OrderError> {
-        let retry_after = RetryAfter::default();
+impl Connection {
+    /// Reads the authorities that may have signed the certificate of the directory.
+    pub(super) async fn open(settings: &AcmeSettings) -> Result<Self, OrderError> {
+        let last = LastRefusal::default();
         let trust = settings.ca.clone().map_or(Trust::System, Trust::File);
         let tls = storage::off_thread(move || TlsClient::new(&trust, None)).await.ok_or(OrderError::Internal)??;
-        let http = Box::new(AuthorityClient::new(tls, retry_after.clone()));
-        let builder = Account::builder_with_http(http);
-        let failure = |error| OrderError::of_library(error, retry_after.last());
-        let path = settings.account();
-        let stored = storage::off_thread(move || storage::read(&path)).await.ok_or(OrderError::Internal)??;
-        // One that cannot be read is replaced.
-        let stored = stored.and_then(|text| serde_json::from_slice::<AccountCredentials>(&text).ok());
-        let account = match (stored, if_missing) {
-            (Some(credentials), _) => builder.from_credentials(credentials).await.map_err(failure)?,
-            (None, IfMissing::Nothing) => return Ok(None),
-            (None, IfMissing::Create) => {
-                let contact: Vec<&str> = settings.contact.iter().map(|url| &**url).collect();
-                let account =
-                    NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-                let external = match settings.external_account.clone() {
-                    Some(external) => {
-                        let key = storage::off_thread(move || external_key(&external)).await;
-                        Some(key.ok_or(OrderError::Internal)??)
-                    }
-                    None => None,
-                };
-                let created = builder.create(&account, settings.directory.to_string(), external.as_ref()).await;
-                let (account, credentials) = created.map_err(failure)?;
-                let text = serde_json::to_vec(&credentials).map_err(|_| OrderError::Internal)?;
-                let path = settings.account();
-                storage::off_thread(move || storage::write(&path, &text)).await.ok_or(OrderError::Internal)??;
-                tracing::info!(account = account.id(), directory = %settings.directory, "acme.account_created");
-                account
-            }
-        };
-        Ok(Some(Self { account, retry_after }))
+        Ok(Self { http: AuthorityClient::new(tls, last.clone()), last })
+    }
+
+    /// Returns the client of `account`.
+    fn client(&self, account: Account) -> Client {
+        Client { account, last: self.last.clone() }
     }
 
     fn failure(&self, error: instant_acme::Error) -> OrderError {
-        OrderError::of_library(error, self.retry_after.last())
+        OrderError::of_library(error, self.last.details())
+    }
+
+    /// Reads the account in the storage folder.
+    async fn account(&self, settings: &Arc<AcmeSettings>) -> Result<StoredAccount, OrderError> {
+        use instant_acme::Error;
+        let path = settings.account();
+        let stored = storage::off_thread(move || storage::read(&path)).await.ok_or(OrderError::Internal)??;
+        let Some(text) = stored else { return Ok(StoredAccount::Missing) };
+        let Some(credentials) = credentials(&text, settings) else { return Ok(StoredAccount::Damaged) };
+        let builder = Account::builder_with_http(Box::new(self.http.clone()));
+        match builder.from_credentials(credentials).await {
+            Ok(account) => Ok(StoredAccount::Known(self.client(account))),
+            Err(Error::KeyRejected | Error::Crypto) => Ok(StoredAccount::Damaged),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Makes an account and stores it.
+    async fn new_account(&self, settings: &Arc<AcmeSettings>) -> Result<Client, OrderError> {
+        let contact: Vec<&str> = settings.contact.iter().map(|url| &**url).collect();
+        let account = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let external = match settings.external_account.clone() {
+            Some(external) => {
+                let key = storage::off_thread(move || external_key::read(&external, &FileCache::default())).await;
+                Some(key.ok_or(OrderError::Internal)??)
+            }
+            None => None,
+        };
+        let builder = Account::builder_with_http(Box::new(self.http.clone()));
+        let created = builder.create(&account, settings.directory.to_string(), external.as_ref()).await;
+        let (account, credentials) = created.map_err(|error| self.failure(error))?;
+        let text = serde_json::to_vec(&credentials).map_err(|_| OrderError::Internal)?;
+        let path = settings.account();
+        storage::off_thread(move || storage::write(&path, &text)).await.ok_or(OrderError::Internal)??;
+        tracing::info!(account = account.id(), directory = %settings.directory, "acme.account_created");
+        Ok(self.client(account))
+    }
+}
+
+/// Returns the account in `text`; `None` if it is damaged. The folder belongs to one directory, whose URL is that of the
+/// settings: the library takes any text for one.
+fn credentials(text: &[u8], settings: &AcmeSettings) -> Option<AccountCredentials> {
+    let mut account: serde_json::Value = serde_json::from_slice(text).ok()?;
+    let fields = account.as_object_mut()?;
+    fields.insert("directory".to_owned(), (&*settings.directory).into());
+    serde_json::from_value(account).ok()
+}
+
+impl Client {
+    fn failure(&self, error: instant_acme::Error) -> OrderError {
+        OrderError::of_library(error, self.last.details())
     }
 
     async fn order(
@@ -191,14 +249,13 @@ impl Client {
                 continue;
             }
             let domain = authorization.identifier().to_string();
-            let offered: Vec<String> = authorization.challenges.iter().map(|one| format!("{:?}", one.r#type)).collect();
+            let offered: Vec<String> = authorization.challenges.iter().map(|one| name_of(&one.r#type)).collect();
             let kind = match settings.challenge {
                 AcmeChallenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
                 AcmeChallenge::Http01 => ChallengeType::Http01,
             };
             let Some(mut challenge) = authorization.challenge(kind) else {
-                let (challenge, offered) = (settings.challenge, offered.join(", "));
-                return Err(OrderError::NoChallenge { domain, challenge, offered });
+                return Err(OrderError::NoChallenge { domain, challenge: settings.challenge, offered });
             };
             let (path, contents) = response(&challenge, &domain, settings)?;
             files.write(path, contents).await?;
@@ -230,6 +287,19 @@ impl Client {
             Ok(status) => OrderError::Response(format!("the order is {status:?}, without a reason")),
         })
     }
+}
+
+/// Returns the name of a challenge in the protocol.
+fn name_of(kind: &ChallengeType) -> String {
+    match kind {
+        ChallengeType::Http01 => "http-01",
+        ChallengeType::Dns01 => "dns-01",
+        ChallengeType::TlsAlpn01 => "tls-alpn-01",
+        ChallengeType::DeviceAttest01 => "device-attest-01",
+        ChallengeType::Unknown(name) => name,
+        _ => "another",
+    }
+    .to_owned()
 }
 
 /// Returns the file of the response to a challenge, and what belongs there.
@@ -269,33 +339,16 @@ fn challenge_certificate(name: &str, digest: &[u8]) -> Result<String, OrderError
 /// Checks that the chain is one that can be presented, and stores it with its key.
 fn store(settings: &AcmeSettings, pem: &[u8]) -> Result<Certificate, OrderError> {
     let path = settings.certificate();
-    let identity = Identity::from_pem(pem, &path)?;
-    let certificate = identity.leaf().ok_or_else(|| OrderError::Unfit("cannot be parsed".to_owned()))?;
+    let identity = Identity::from_pem(pem, &path).map_err(|error| issued(&error))?;
+    let certificate = identity.leaf().ok_or_else(|| OrderError::Issued("it cannot be parsed".to_owned()))?;
     if let Some(name) = settings.domains.iter().find(|name| !identity.is_for(name)) {
-        return Err(OrderError::Unfit(format!("is not for {name}")));
+        return Err(OrderError::Issued(format!("it is not for {name}")));
     }
     if certificate.not_after <= SystemTime::now() {
         let end = httpdate::fmt_http_date(certificate.not_after);
-        return Err(OrderError::Unfit(format!("expired on {end}; check the clock of this machine")));
+        return Err(OrderError::Issued(format!("it expired on {end} by the clock of this machine")));
     }
     storage::write(&path, pem)?;
     tracing::debug!(fingerprint = HEXLOWER.encode(&certificate.fingerprint), "acme.stored");
     Ok(certificate)
-}
-
-/// Reads the MAC key of an external account.
-fn external_key(account: &ExternalAccount) -> Result<ExternalAccountKey, OrderError> {
-    let file = account.key_file.display();
-    let text = std::fs::read_to_string(&account.key_file).map_err(|error| OrderError::ExternalAccount {
-        what: format!("cannot read {file}: {error}"),
-        help: "name a file that pulsegate can read",
-    })?;
-    let key = BASE64URL_NOPAD.decode(text.trim().trim_end_matches('=').as_bytes());
-    match key {
-        Ok(key) if !key.is_empty() => Ok(ExternalAccountKey::new(account.key_id.to_string(), &key)),
-        _ => Err(OrderError::ExternalAccount {
-            what: format!("{file} holds no key"),
-            help: "put the MAC key there as the authority shows it, in base64url",
-        }),
-    }
 }

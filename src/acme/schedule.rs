@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 /// The longest pause while there is no certificate that clients accept.
 const LONGEST_PAUSE_WITHOUT: Duration = Duration::from_secs(60 * 60);
 /// The longest wait that an authority may ask for with `Retry-After`; more is taken for a mistake.
-const LONGEST_WISH: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LONGEST_WISH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The certificate at hand.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{AcmeSettings, TlsFault, TlsRole};
+use crate::config::AcmeSettings;
+use crate::telemetry::Chain;
 
 /// A fault of the storage folder.
 #[derive(Debug, Error)]
@@ -27,7 +28,8 @@ impl StorageError {
     }
 }
 
-fn remedy(error: &io::Error) -> &'static str {
+/// Returns the remedy for a folder that cannot be used.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => "set it to a folder on a volume that can be written",
         io::ErrorKind::PermissionDenied => {
@@ -52,22 +54,49 @@ pub(super) fn prepare(settings: &AcmeSettings) -> Result<(), StorageError> {
     let folder = settings.folder();
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(StorageError::new("create", &folder))?;
     lock_file(settings)?;
-    let probe = folder.join("probe");
-    write(&probe, b"")?;
-    fs::remove_file(&probe).map_err(StorageError::new("remove", &probe))
+    // Other replicas do the same at this moment.
+    let probe = folder.join(format!("{PROBE}{:016x}", fastrand::u64(..)));
+    write_new(&probe, b"").map_err(StorageError::new("write", &probe))?;
+    remove(&probe)
 }
 
-/// Returns the fault of a folder that could not be made or written, as far as a look at it shows.
-pub fn storage_fault(settings: &AcmeSettings) -> Option<TlsFault> {
-    let folder = settings.folder();
-    let there = folder.ancestors().find(|path| path.exists())?;
-    let error = if there.is_dir() {
-        io::Error::from(access(there, Access::WRITE_OK | Access::EXEC_OK).err()?)
-    } else {
-        io::ErrorKind::NotADirectory.into()
-    };
-    let what = format!("{}: cannot be written: {error}", there.display());
-    Some(TlsFault { role: TlsRole::Storage, file: there.into(), what, help: Some(remedy(&error).to_owned()) })
+/// The beginning of the name of a file that shows whether the folder can be written.
+const PROBE: &str = ".probe.";
+
+/// Removes what orders left that a kill ended: responses to challenges, and files that were not written to their end. Only
+/// the holder of the lock calls it.
+pub(super) fn remove_leftovers(settings: &AcmeSettings, _lock: &OrderLock) {
+    let Ok(entries) = fs::read_dir(settings.folder()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_challenge = name.starts_with("http-01.") || name.starts_with("tls-alpn-01.");
+        // Every one is written under the lock.
+        let is_unfinished = name.starts_with('.') && name.ends_with(".new");
+        if is_challenge || is_unfinished {
+            match fs::remove_file(entry.path()) {
+                Ok(()) => tracing::debug!(file = %entry.path().display(), "acme.leftover_removed"),
+                // It does no harm.
+                Err(error) => {
+                    tracing::debug!(file = %entry.path().display(), error = %Chain(&error), "acme.leftover_stays");
+                }
+            }
+        }
+    }
+}
+
+/// Puts the damaged file `path` aside, so that another takes its place. Returns its new path.
+pub(super) fn set_aside(path: &Path, _lock: &OrderLock) -> Result<PathBuf, StorageError> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".damaged");
+    let aside = PathBuf::from(aside);
+    rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// Gives a file another name in its folder.
+pub(super) fn rename(path: &Path, name: &Path) -> Result<(), StorageError> {
+    fs::rename(path, name).and_then(|()| sync_folder(path)).map_err(StorageError::new("rename", path))
 }
 
 /// Takes the lock; `None` while another process has it.
@@ -99,7 +128,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 /// loss of power.
 pub(super) fn write(path: &Path, contents: &[u8]) -> Result<(), StorageError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    // Process ids may be the same in two containers.
+    let fresh = path.with_file_name(format!(".{name}.{:016x}.new", fastrand::u64(..)));
     let written = write_new(&fresh, contents).and_then(|()| fs::rename(&fresh, path)).and_then(|()| sync_folder(path));
     written.map_err(|error| {
         // The file may not have been made.
@@ -204,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn leftovers_of_killed_orders_are_removed_and_nothing_else_is() {
+        let folder = TempDir::new().expect("a folder");
+        let settings = settings(&folder);
+        prepare(&settings).expect("prepared");
+        let kept = ["account.json", "app.example.pem", "notes.txt", ".probe.0123456789abcdef"];
+        for file in ["http-01.token", "tls-alpn-01.app.example", ".app.example.pem.17.new"].iter().chain(&kept) {
+            fs::write(settings.folder().join(file), "text").expect("written");
+        }
+        let lock = try_lock(&settings).expect("a lock file").expect("free");
+        remove_leftovers(&settings, &lock);
+        let mut kept = [&kept[..], &["lock"]].concat();
+        kept.sort_unstable();
+        assert_eq!(names(&settings.folder()), kept);
+    }
+
+    #[test]
     fn one_process_at_a_time_orders() {
         let folder = TempDir::new().expect("a folder");
         let settings = settings(&folder);
@@ -232,13 +278,10 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let settings = settings(&folder);
         fs::write(&settings.storage, "a file").expect("written");
-        let fault = storage_fault(&settings).expect("a file is in the way");
-        assert_eq!((fault.role, fault.file), (TlsRole::Storage, settings.storage.clone()));
         let error = prepare(&settings).expect_err("a file is in the way").to_string();
         assert!(error.contains(&*settings.folder().to_string_lossy()), "{error}");
         assert!(error.ends_with("(tls.acme.storage); a file is in the way: remove it"), "{error}");
         fs::remove_file(&settings.storage).expect("removed");
-        assert_eq!(storage_fault(&settings), None, "it can be made");
         // No user can write below it, root neither.
         symlink("/proc/self", &settings.storage).expect("a link");
         let error = prepare(&settings).expect_err("not writable").to_string();

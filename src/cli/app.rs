@@ -16,7 +16,7 @@ use crate::child::{
 };
 use crate::config::{self, Input, Overrides, Report, UpstreamTarget};
 use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
-use crate::server::RunError;
+use crate::server::{RunError, StartError};
 
 /// The flags of a command that starts the app.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,8 +66,12 @@ impl AppArgs {
     }
 }
 
-/// Returns the exit code of a command that failed: the shell's for an app that cannot be started.
+/// Returns the exit code of a command that failed: the shell's for an app that cannot be started, and that of a wrong
+/// configuration for a folder that only the attempt to write shows to be unusable.
 pub(super) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if let Some(StartError::Acme(_)) = error.downcast_ref() {
+        return ExitCode::from(Report::EXIT_CODE);
+    }
     error.downcast_ref::<SpawnError>().map_or(ExitCode::FAILURE, |error| ExitCode::from(error.exit_code()))
 }
 

@@ -43,7 +43,12 @@ pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     let acme = settings.tls.terminate().and_then(|tls| tls.acme.as_deref());
     let acme = acme.context("no certificate is ordered (tls.acme.domains); name the configuration with -c")?;
     let reason = if *key_compromise { RevocationReason::KeyCompromise } else { RevocationReason::Superseded };
-    let names = block_on(async { Ok(acme::revoke(acme, reason).await?) })?;
-    text::print(&format!("revoked the certificate for {}\n", names.join(", "))).context("cannot print")?;
+    let revocation = block_on(async { Ok(acme::revoke(acme, reason).await?) })?;
+    let mut said = format!("revoked the certificate for {}\n", revocation.names.join(", "));
+    if let Some(lost) = revocation.without_account {
+        said += &text::escaped(&format!("by its own key: {lost}"));
+        said += "\n";
+    }
+    text::print(&said).context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::app::{self, AppArgs, AppLaunch};
 use super::source::ConfigArgs;
 use super::text::{self, in_full};
-use crate::config::{self, Finding, Input, LogFormat, Report};
+use crate::acme;
+use crate::config::{self, FileCache, Finding, Input, LogFormat, Report, TlsFault, TlsRole, TlsSettings};
 use crate::drain::{OnHangup, Shutdown};
 use crate::reload::{self, LoadError};
 use crate::server::Server;
@@ -47,12 +48,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         let (input, overrides) = (input.clone(), overrides.clone());
         let file = input.file().map(std::path::Path::to_path_buf);
         reload::ConfigSource::new(file, move |cache| {
-            config::load_shown(
-                &input,
-                &overrides,
-                |tls| ServerConfigs::faults(tls, cache),
-                |app| App::faults(app, cache),
-            )
+            config::load_shown(&input, &overrides, |tls| tls_faults(tls, cache), |app| App::faults(app, cache))
         })
     };
     let opened = match source.open() {
@@ -89,6 +85,16 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Returns the faults of all files that `tls` names, and of the folder for ordered certificates.
+pub(super) fn tls_faults(tls: &TlsSettings, cache: &FileCache) -> Vec<TlsFault> {
+    let mut faults = ServerConfigs::faults(tls, cache);
+    // One that names the folder already is enough.
+    if faults.iter().all(|fault| fault.role != TlsRole::Storage) {
+        faults.extend(tls.acme.as_deref().map(|acme| acme::faults(acme, cache)).unwrap_or_default());
+    }
+    faults
 }
 
 /// Writes all faults of a configuration that cannot be used, as text or as one JSON object per line.

@@ -1,10 +1,11 @@
 //! Certificates of an authority: the keys of `[tls.acme]`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::codec::{Codec, OneOf, Scalar, display, pattern as text_pattern};
+use super::codec::{OneOf, Scalar, display, pattern as text_pattern};
 use super::parse::{Given, Problem, Read, Words};
-use super::parse_names::SNI;
+use super::parse_names::{domain_name, host_alone};
 use super::reader::{KeyValue, Table};
 use super::schema::{Visitor, decode};
 use super::settings::{AcmeChallenge, AcmeSettings, ClientAuth, ExternalAccount, Listen, TlsMode};
@@ -17,7 +18,10 @@ const CHALLENGES: Words<AcmeChallenge> = &[
 
 /// A name that an authority certifies.
 const DOMAIN: Scalar<Box<str>> =
-    Scalar { decode: domain, encode: display, schema: || text_pattern("^[A-Za-z0-9_.-]+$") };
+    Scalar { decode: domain, encode: display, schema: || text_pattern("^[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+$") };
+
+/// The most names of one certificate: the limit of Let's Encrypt, which others follow.
+const MOST_DOMAINS: usize = 100;
 
 /// A way to reach the operator.
 const CONTACT: Scalar<Box<str>> =
@@ -92,16 +96,37 @@ fn visit_external_account(v: &mut Visitor<'_>, external: &mut Option<ExternalAcc
     has_id && has_file
 }
 
-/// Reads `[tls.acme]` of `[tls]`; `None` without domains, or where it was refused.
-pub(super) fn read(t: &Table<'_>) -> Option<AcmeSettings> {
+/// Reads `[tls.acme]` of `[tls]`; unset without domains.
+pub(super) fn read(t: &Table<'_>) -> KeyValue<AcmeSettings> {
     let mut acme = AcmeSettings::of(Vec::new());
     let table = t.table("acme");
     let is_usable = visit_acme(&mut Visitor::Read(table.clone()), &mut acme);
-    if acme.domains.is_empty() && !acme.contact.is_empty() {
+    match table.list("domains", decode(&DOMAIN)) {
+        KeyValue::Refused => return KeyValue::Refused,
+        KeyValue::Is(domains) if !domains.is_empty() => {
+            check_domains(&table, &domains);
+            return if is_usable { KeyValue::Is(acme) } else { KeyValue::Refused };
+        }
+        KeyValue::Is(_) | KeyValue::Unset => {}
+    }
+    if !acme.contact.is_empty() {
         let problem = Problem::new("has no effect without `domains`: no certificate is ordered");
         table.refuse(&["contact", "domains"], problem.with_help("set domains, or --domain"));
     }
-    (is_usable && !acme.domains.is_empty()).then_some(acme)
+    KeyValue::Unset
+}
+
+/// Refuses names that stand twice, and more of them than one certificate may have.
+fn check_domains(table: &Table<'_>, domains: &[Box<str>]) {
+    let twice = domains.iter().enumerate().find(|(at, name)| domains[..*at].contains(name));
+    if let Some((_, name)) = twice {
+        let problem = Problem::new(format!("has \"{name}\" twice: names do not differ by case"));
+        table.refuse(&["domains"], problem.with_help("leave it out once"));
+    }
+    if domains.len() > MOST_DOMAINS {
+        let problem = Problem::new(format!("has {} names: a certificate has {MOST_DOMAINS} at most", domains.len()));
+        table.refuse(&["domains"], problem.with_help("divide them among several proxies"));
+    }
 }
 
 /// Refuses what keeps an authority from seeing that the names lead here.
@@ -126,18 +151,46 @@ pub(super) fn check(root: &Table<'_>, listen: &Listen, tls: &TlsMode) {
 
 /// Reads a name that an authority certifies.
 fn domain(given: &Given<'_>) -> Read<Box<str>> {
-    let name = SNI.decode(given)?;
-    let problem = |what: &str| Problem::new(format!("cannot have \"{name}\": {what}"));
-    if name.starts_with("*.") {
+    let misfit = || Problem::new("must be a name such as \"app.example\"");
+    let empty = || misfit().with_help("write the name by which clients reach the site");
+    let text = given.text().filter(|text| !text.is_empty()).ok_or_else(empty)?;
+    let problem = |what: &str| Problem::new(format!("cannot have \"{text}\": {what}"));
+    if text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {
+        let help = "write the name that leads there; for an address, set `certificate` and `private_key`";
+        return Err(problem("certificates are ordered for names, not for addresses").with_help(help));
+    }
+    if text.contains('*') {
         let help =
             "list the names one by one, or get that certificate by DNS with another program and set `certificate`";
         return Err(problem("a wildcard needs a challenge in DNS, which pulsegate does not have").with_help(help));
     }
-    if &*name == "localhost" || name.ends_with(".localhost") {
+    host_alone(text)?;
+    let name = text.to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
         let help = "for this machine alone there is `pulsegate dev`";
         return Err(problem("no authority can reach it").with_help(help));
     }
-    Ok(name)
+    domain_name(&name)?;
+    host_name(&name).map_err(|(what, help)| problem(&what).with_help(help))?;
+    Ok(name.into())
+}
+
+/// Returns the fault of a name that DNS may have and an authority does not certify, with the remedy (RFC 1123 §2.1).
+fn host_name(name: &str) -> Result<(), (String, &'static str)> {
+    let labels: Vec<&str> = name.split('.').collect();
+    if let Some(label) = labels.iter().find(|label| label.starts_with('-') || label.ends_with('-')) {
+        return Err((format!("\"{label}\" begins or ends with a hyphen"), "check the spelling"));
+    }
+    if name.contains('_') {
+        return Err(("authorities certify no name with an underscore".to_owned(), "give the site another name"));
+    }
+    if labels.len() == 1 {
+        return Err(("authorities certify no name without a dot".to_owned(), "write the whole name, as in DNS"));
+    }
+    if labels.last().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+        return Err(("no name ends with a number".to_owned(), "write the whole name, as in DNS"));
+    }
+    Ok(())
 }
 
 /// Reads an e-mail address, with or without `mailto:`.
@@ -174,6 +227,9 @@ fn directory(given: &Given<'_>) -> Read<Box<str>> {
 fn key_id(given: &Given<'_>) -> Read<Box<str>> {
     match given.text() {
         Some(text) if !text.is_empty() && !text.contains(char::is_whitespace) => Ok(text.into()),
-        _ => Err(Problem::new("must be the identifier that the authority shows for the account")),
+        _ => {
+            let problem = Problem::new("must be the identifier that the authority shows for the account");
+            Err(problem.with_help("copy it from the authority's page; without an account, leave out external_account"))
+        }
     }
 }

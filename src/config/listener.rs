@@ -268,20 +268,19 @@ pub(super) fn tls(t: &Table<'_>, certificates: impl Fn(&TlsSettings) -> Vec<TlsF
         without_tls(t, &tls, is_usable);
         return Some(TlsMode::Off);
     }
-    tls.acme = acme::read(t).map(Box::new);
-    let has_certificate = match &tls.acme {
-        Some(acme) => {
-            // Files that are there may stay.
-            drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+    let acme = acme::read(t);
+    if acme != KeyValue::Unset {
+        // Files that are there may stay.
+        drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
+    }
+    let has_certificate = match acme {
+        KeyValue::Is(acme) => {
             (tls.certificate, tls.private_key) = (acme.certificate(), acme.certificate());
+            tls.acme = Some(Box::new(acme));
             true
         }
-        // Domains that were refused: files would not be used.
-        None if acme::names_domains(t) => {
-            drop((t.entry("certificate", decode(&FILE)), t.entry("private_key", decode(&FILE))));
-            false
-        }
-        None => visit_server_certificate(&mut v, &mut tls),
+        KeyValue::Refused => false,
+        KeyValue::Unset => visit_server_certificate(&mut v, &mut tls),
     };
     let is_usable = visit_handshake(&mut v, &mut tls) && has_certificate;
     if !is_usable {

@@ -40,6 +40,10 @@ pub(super) const SOURCE_ADDRESS: Scalar<IpAddr> =
     Scalar { decode: source_address, encode: display, schema: || text_pattern("^[0-9a-fA-F.:]+$") };
 
 const WILDCARD: &str = "*.";
+/// Characters of a label (RFC 1035 §2.3.4).
+const LONGEST_LABEL: usize = 63;
+/// Characters of a name, without the dot at its end (RFC 1035 §2.3.4).
+const LONGEST_NAME: usize = 253;
 
 fn host_schema() -> serde_json::Value {
     text_pattern("^(?:(?:\\*\\.)?[A-Za-z0-9_.-]+|\\[?[0-9a-fA-F:.]+\\]?)$")
@@ -187,7 +191,7 @@ fn pattern(text: &str) -> Read<HostPattern> {
 }
 
 /// Refuses a host with other parts of a URL around it.
-fn host_alone(text: &str) -> Read<()> {
+pub(super) fn host_alone(text: &str) -> Read<()> {
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let (host, port) = split_port(authority);
@@ -199,25 +203,33 @@ fn host_alone(text: &str) -> Read<()> {
         (None, Some(_)) => "a port",
         (None, None) => "a dot at the end",
     };
-    Err(Problem::new(format!("must be a host alone, without {what}")).with_help(format!("write \"{host}\"")))
+    let problem = Problem::new(format!("must be a host alone, without {what}"));
+    let is_host = domain_name(host.strip_prefix(WILDCARD).unwrap_or(host)).is_ok();
+    let help = if is_host { format!("write \"{host}\"") } else { "such as \"app.example\"".to_owned() };
+    Err(problem.with_help(help))
 }
 
-/// Refuses a name that DNS cannot have. It is in lower case; numbers and dots, an address, pass too.
-fn domain_name(name: &str) -> Read<()> {
+/// Refuses a name that DNS cannot have. Numbers and dots, an address, pass too.
+pub(super) fn domain_name(name: &str) -> Read<()> {
     if name.contains('*') {
         let problem = Problem::new("may have a wildcard only as its whole first label");
         return Err(problem.with_help("as in \"*.app.example\""));
     }
+    let misfit = |what: String| Problem::new(format!("must be a name as it stands in DNS{what}"));
     if !name.is_ascii() {
-        let problem = Problem::new("must be a name as it stands in DNS");
-        return Err(problem.with_help("write it in Punycode, which begins with \"xn--\""));
+        return Err(misfit(String::new()).with_help("write it in Punycode, which begins with \"xn--\""));
     }
-    let fits = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-    };
-    if name.len() > 253 || !name.split('.').all(fits) {
-        return Err(Problem::new("must be a name as it stands in DNS: letters, digits and hyphens between dots"));
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if !name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_letter)) {
+        return Err(misfit(": letters, digits and hyphens between dots".to_owned()));
+    }
+    if let Some(label) = name.split('.').find(|label| label.len() > LONGEST_LABEL) {
+        let help = format!("this one has {}: {label}", label.len());
+        return Err(misfit(format!(": at most {LONGEST_LABEL} characters between two dots")).with_help(help));
+    }
+    if name.len() > LONGEST_NAME {
+        let help = format!("this one has {}", name.len());
+        return Err(misfit(format!(": at most {LONGEST_NAME} characters")).with_help(help));
     }
     Ok(())
 }

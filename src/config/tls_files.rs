@@ -18,6 +18,8 @@ pub enum TlsRole {
     Authorities,
     /// The folder of certificates that are ordered.
     Storage,
+    /// The MAC key of an external account.
+    ExternalKey,
 }
 
 impl TlsRole {
@@ -28,6 +30,7 @@ impl TlsRole {
             Self::PrivateKey => "private_key",
             Self::Authorities => "ca",
             Self::Storage => "storage",
+            Self::ExternalKey => "key_file",
         }
     }
 }
@@ -72,10 +75,8 @@ pub(super) fn report<'a>([t, clients]: [&Table<'a>; 2], sni: &[Table<'a>], tls: 
                 acme.refuse(&["storage", "domains"], fault.problem());
                 continue;
             }
-            if fault.file == tls.certificate {
-                let help = "remove the file: a certificate is ordered in its place";
-                let problem = Problem::new(format!("cannot be used: {}", fault.what)).with_help(help);
-                acme.refuse(&["storage", "domains"], problem);
+            if fault.role == TlsRole::ExternalKey {
+                acme.table("external_account").refuse(&["key_file"], fault.problem());
                 continue;
             }
             if settings.ca.as_ref() == Some(&fault.file) && fault.role == TlsRole::Authorities {

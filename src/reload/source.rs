@@ -144,7 +144,7 @@ impl ConfigSource {
         let now = known.again();
         match now.special() {
             Some(file) => Err(LoadFailure::new(LoadError::Special(file.into()), now)),
-            None => self.read(|| known.again()),
+            None => self.read(|| known.again()).and_then(undamaged),
         }
     }
 
@@ -186,6 +186,15 @@ impl ConfigSource {
             }
         }
         Err(LoadFailure::new(LoadError::Restless, last.unwrap_or_else(known)))
+    }
+}
+
+/// Refuses a damaged certificate of an authority: the sound one in force is presented until another is there. A start
+/// counts it as missing instead.
+fn undamaged(mut loaded: LoadedConfig) -> Result<LoadedConfig, LoadFailure> {
+    match loaded.terms.as_mut().and_then(ServerConfigs::take_damage) {
+        Some(error) => Err(LoadFailure::new(ServerConfigError::from(error), loaded.snapshot)),
+        None => Ok(loaded),
     }
 }
 

@@ -8,8 +8,19 @@ use std::time::SystemTime;
 use super::Identity;
 use crate::config::AcmeSettings;
 
-/// Returns the certificate in the storage folder that stands in for the one of `settings`, which is missing: valid now, for
-/// most of the names, and with the latest end. `None` if none is for any of them. Reads small local files.
+/// Returns the certificate of `settings` that can be presented now, with its file: its own, or one that stands in for it.
+/// Reads small local files.
+pub fn presented_certificate(settings: &AcmeSettings) -> Option<(PathBuf, Identity)> {
+    let own = settings.certificate();
+    let text = std::fs::read(&own).ok();
+    match text.and_then(|text| Identity::from_pem(&text, &own).ok()) {
+        Some(identity) => Some((own, identity)),
+        None => former_certificate(settings),
+    }
+}
+
+/// Returns the certificate in the storage folder that stands in for the one of `settings`, which is missing or damaged: valid now,
+/// for most of the names, and with the latest end. `None` if none is for any of them. Reads small local files.
 pub fn former_certificate(settings: &AcmeSettings) -> Option<(PathBuf, Identity)> {
     let own = settings.certificate();
     let entries = std::fs::read_dir(settings.folder()).ok()?;

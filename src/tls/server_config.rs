@@ -30,6 +30,7 @@ pub struct ServerConfigs {
     versions: &'static [&'static SupportedProtocolVersion],
     clients: ClientVerification,
     certificates: Vec<Certificate>,
+    damage: Option<IdentityError>,
     http2: bool,
 }
 
@@ -101,7 +102,14 @@ impl From<Identity> for ServerConfigs {
     fn from(identity: Identity) -> Self {
         let certificates = identity.certificate(None, &[]).into_iter().collect();
         let names = SniResolver::new(identity.key, UnknownSni::Served);
-        Self { names, versions: &VERSIONS, clients: ClientVerification::Nothing, certificates, http2: true }
+        Self {
+            names,
+            versions: &VERSIONS,
+            clients: ClientVerification::Nothing,
+            certificates,
+            damage: None,
+            http2: true,
+        }
     }
 }
 
@@ -109,13 +117,7 @@ impl ServerConfigs {
     /// Reads all files that `settings` names, through `cache`, and checks that they fit together.
     pub fn from_pem_files(settings: &config::TlsSettings, cache: &FileCache) -> Result<Self, ServerConfigError> {
         let strangers = if settings.strict_sni { UnknownSni::Refused } else { UnknownSni::Served };
-        let default = match &settings.acme {
-            Some(acme) if is_awaited(settings, cache) => former_certificate(acme),
-            _ => {
-                let own = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache)?;
-                Some((settings.certificate.clone(), own))
-            }
-        };
+        let DefaultCertificate { presented: default, damage } = default_certificate(settings, cache)?;
         let of_default = default.as_ref().and_then(|(file, own)| own.certificate(Some(file), &[]));
         let mut certificates: Vec<_> = of_default.into_iter().collect();
         let challenges = settings.acme.as_deref().and_then(AlpnChallenges::of);
@@ -134,15 +136,16 @@ impl ServerConfigs {
             ClientAuth::Required(ca) => ClientVerification::of(ca, false, cache)?,
         };
         let versions: &'static [&'static SupportedProtocolVersion] = if settings.modern { &MODERN } else { &VERSIONS };
-        Ok(Self { names, versions, clients, certificates, http2: true })
+        Ok(Self { names, versions, clients, certificates, damage, http2: true })
     }
 
     /// Returns the faults of all files that `settings` names; empty if [`from_pem_files`](Self::from_pem_files)
     /// succeeds.
     pub fn faults(settings: &config::TlsSettings, cache: &FileCache) -> Vec<TlsFault> {
-        let default = (!is_awaited(settings, cache))
-            .then(|| Identity::faults(&settings.certificate, &settings.private_key, cache).err())
-            .flatten();
+        let default = match &settings.acme {
+            Some(_) => default_certificate(settings, cache).err().map(|error| vec![error]),
+            None => Identity::faults(&settings.certificate, &settings.private_key, cache).err(),
+        };
         let of_default = |error: &IdentityError| match error {
             // The file is pulsegate's own: its folder is what the configuration names.
             IdentityError::Read { file, .. } if settings.acme.is_some() => {
@@ -168,6 +171,12 @@ impl ServerConfigs {
         faults
     }
 
+    /// Takes the damage of the file of a certificate that an authority issued; another certificate is ordered in its place.
+    /// `None` if it is sound or missing.
+    pub fn take_damage(&mut self) -> Option<IdentityError> {
+        self.damage.take()
+    }
+
     /// Sets whether ALPN (RFC 7301) offers HTTP/2 besides HTTP/1.1.
     #[must_use]
     pub fn with_http2(self, http2: bool) -> Self {
@@ -183,7 +192,7 @@ impl ServerConfigs {
 
     /// Converts the terms into their parts, for the configuration of the TLS library.
     pub(super) fn into_parts(self) -> Result<Parts, VerifierBuilderError> {
-        let Self { names, versions, clients, certificates, http2 } = self;
+        let Self { names, versions, clients, certificates, http2, damage: _ } = self;
         let verifier: Arc<dyn ClientCertVerifier> = match &clients {
             ClientVerification::Nothing => Arc::new(NoClientAuth),
             ClientVerification::Certificate { authorities, optional } => {
@@ -195,12 +204,35 @@ impl ServerConfigs {
     }
 }
 
-/// Returns whether the certificate for all names is one that an authority has yet to issue.
-fn is_awaited(settings: &config::TlsSettings, cache: &FileCache) -> bool {
+/// The certificate for all names.
+struct DefaultCertificate {
+    /// The certificate and its file; `None` if it is one that an authority has yet to issue.
+    presented: Option<(PathBuf, Identity)>,
+    /// The damage of the file of one that an authority issued.
+    damage: Option<IdentityError>,
+}
+
+/// Reads the certificate for all names. Where an authority issues it, another stands in for one that is missing or damaged.
+///
+/// # Errors
+///
+/// It cannot be read, or used and no authority issues it.
+fn default_certificate(settings: &config::TlsSettings, cache: &FileCache) -> Result<DefaultCertificate, IdentityError> {
     use io::ErrorKind::{NotADirectory, NotFound};
-    let is_missing =
-        || cache.read(&settings.certificate).is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory));
-    settings.acme.is_some() && is_missing()
+    let own = Identity::from_pem_files(&settings.certificate, &settings.private_key, cache);
+    let (error, acme) = match (own, &settings.acme) {
+        (Ok(own), _) => {
+            return Ok(DefaultCertificate { presented: Some((settings.certificate.clone(), own)), damage: None });
+        }
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(acme)) => (error, acme),
+    };
+    let damage = match error {
+        IdentityError::Read { ref source, .. } if matches!(source.kind(), NotFound | NotADirectory) => None,
+        IdentityError::Read { .. } => return Err(error),
+        damage => Some(damage),
+    };
+    Ok(DefaultCertificate { presented: former_certificate(acme), damage })
 }
 
 /// Checks that `identity` covers all names for which it is configured.

@@ -33,6 +33,25 @@ async fn an_authority_that_answers_nonsense_changes_nothing() {
     for (path, answer, reason, words) in [
         ("/dir", Answer::of(200, "<html>welcome</html>"), "invalid_response", "is not ACME"),
         ("/dir", Answer::of(200, "{}"), "invalid_response", "is not ACME"),
+        (
+            "/dir",
+            Answer::of(404, "nothing"),
+            "invalid_response",
+            "; check the URL of the directory (tls.acme.directory)",
+        ),
+        (
+            "/dir",
+            Answer::of(302, "").with("Location", "https://acme.example/directory"),
+            "invalid_response",
+            "302 Found and leads to https://acme.example/directory; set the URL that it leads to (tls.acme.directory)",
+        ),
+        (
+            "/order",
+            Answer::problem(403, "userActionRequired", "new terms")
+                .with("Link", "<https://ca.example/terms>;rel=\"terms-of-service\""),
+            "refused",
+            "new terms (userActionRequired); do what the authority asks for on https://ca.example/terms",
+        ),
         ("/dir", Answer::of(503, "<h1>busy</h1>").with("Retry-After", "7"), "unreachable", "503"),
         ("/dir", Answer::of(200, "x".repeat(2 << 20)), "invalid_response", "too large"),
         ("/account", Answer::of(201, "{}"), "invalid_response", "account"),
@@ -71,18 +90,27 @@ async fn an_authority_that_is_not_trusted_gets_nothing() {
 async fn storage_that_cannot_be_written_ends_the_start_with_a_sentence() {
     let authority = Authority::start(|_, _| None).await;
     let site = Site::at(&authority.directory, authority.ca(), Ports::free());
+    let storage = site.folder.path().join("storage");
+    let both = async |words: &[&str]| {
+        let (check, run) = (site.check().await, site.run().await);
+        assert_eq!((check.code, run.code), (Some(78), Some(78)), "{check:#?}{run:#?}");
+        for words in [&["tls.acme.storage` cannot be used: "], words].concat() {
+            assert!(check.out.contains(words) && run.err.contains(words), "no {words:?} in {check:#?}{run:#?}");
+        }
+    };
     // A file system that no user can write, root neither.
-    symlink("/proc/self", site.folder.path().join("storage")).expect("a link");
-    let run = Process::run("pulsegate run", Command::new(PULSEGATE).arg("run").arg("-c").arg(site.write())).await;
-    run.failed(1, &["cannot create ", "(tls.acme.storage); ", "set it to"]);
-    // A file in its place is seen without a write.
-    fs::remove_file(site.folder.path().join("storage")).expect("removed");
-    fs::write(site.folder.path().join("storage"), "").expect("written");
-    let check = site.check().await;
-    assert_eq!(check.code, Some(78), "{check:#?}");
-    for words in ["`tls.acme.storage` cannot be used: ", "a file is in the way: remove it"] {
-        assert!(check.out.contains(words), "{check:#?}");
-    }
+    symlink("/proc/self", &storage).expect("a link");
+    both(&["cannot be written: ", "set it to"]).await;
+    fs::remove_file(&storage).expect("removed");
+    symlink("/nowhere/at/all", &storage).expect("a link");
+    both(&["is in the way: remove it"]).await;
+    fs::remove_file(&storage).expect("removed");
+    fs::write(&storage, "").expect("written");
+    both(&["a file is in the way: remove it"]).await;
+    fs::remove_file(&storage).expect("removed");
+    // A name that is too long for a file shows only when it is made.
+    let site = Site::at(&format!("{}{}", authority.directory, "x".repeat(300)), authority.ca(), Ports::free());
+    site.run().await.failed(78, &["cannot create ", "(tls.acme.storage); ", "set it to"]);
 }
 
 #[tokio::test]
@@ -101,22 +129,6 @@ async fn check_says_what_would_be_asked_for_and_asks_nothing() {
     }
     assert_eq!(authority.asked("/"), Vec::<serde_json::Value>::new());
     assert!(!site.folder.path().join("storage").exists(), "nothing is written");
-}
-
-#[tokio::test]
-async fn a_damaged_certificate_is_named_with_the_way_out() {
-    let authority = Authority::start(|_, _| None).await;
-    let site = Site::at(&authority.directory, authority.ca(), Ports::free());
-    let folder = authority.directory.trim_start_matches("https://").replace([':', '/'], "-");
-    let folder = site.folder.path().join("storage").join(folder);
-    fs::create_dir_all(&folder).expect("a folder");
-    fs::write(folder.join(format!("{NAME}.pem")), "half a fi").expect("written");
-    let check = site.check().await;
-    assert!(check.code == Some(78), "{check:#?}");
-    assert!(
-        check.out.contains("`tls.acme.storage` cannot be used: ") && check.out.contains("remove the file"),
-        "{check:#?}"
-    );
 }
 
 #[tokio::test]

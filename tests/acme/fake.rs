@@ -40,6 +40,11 @@ impl Answer {
         self.headers.push((name, value.to_owned()));
         self
     }
+
+    /// An end of the connection without a response, and without the end that TLS has.
+    pub(super) fn hang_up() -> Self {
+        Self::of(0, "")
+    }
 }
 
 /// A request: its path, and the payload of its JWS; null for one without.
@@ -152,6 +157,9 @@ async fn serve(tcp: TcpStream, acceptor: TlsAcceptor, answer: impl Fn(&str, Valu
     let payload = jws["payload"].as_str().and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok());
     let payload = payload.and_then(|payload| serde_json::from_slice(&payload).ok()).unwrap_or_default();
     let Answer { status, headers, body } = answer(path, payload);
+    if status == 0 {
+        return None;
+    }
     let length = body.len();
     let mut text = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nReplay-Nonce: bm9uY2U\r\n");
     for (name, value) in headers {

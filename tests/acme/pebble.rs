@@ -95,7 +95,9 @@ impl Pebble {
 
     /// Returns the certificate of the root that its certificates lead to, in PEM.
     pub(super) async fn root(&self) -> String {
-        let tcp = wait_for("a connection", TcpStream::connect((Ipv4Addr::LOCALHOST, self.management))).await;
+        // It opens this port by itself, after the other.
+        let connect = async || TcpStream::connect((Ipv4Addr::LOCALHOST, self.management)).await;
+        let tcp = wait_until_async("a connection", connect, Result::is_ok).await;
         let client = TlsClient::new(&Trust::File(self.ca.clone()), None).expect("a client");
         let handshake = client.handshake("127.0.0.1", tcp.expect("it listens"));
         let mut stream = wait_for("a handshake", handshake).await.expect("its certificate is trusted");

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pulsegate::tls::client::{TlsClient, Trust};
 use pulsegate_test_kit::process::Process;
 use pulsegate_test_kit::wait::wait_for;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,9 +39,15 @@ impl Ports {
     }
 }
 
-/// Returns ports that nothing listens on; all are held until all are chosen.
+/// Returns ports that nothing listens on; all are held until all are chosen. They lie below those that the system chooses
+/// itself: a connection of another test would take one of these in the time until it is opened.
 pub(super) fn free_ports<const N: usize>() -> [u16; N] {
-    let held = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    let free = || {
+        let tried =
+            (0..1000).find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(11_000..32_000))).ok());
+        tried.expect("a free port")
+    };
+    let held = [(); N].map(|()| free());
     held.map(|listener| listener.local_addr().expect("an address").port())
 }
 
@@ -82,6 +90,30 @@ impl Site {
         folders.next().expect("the folder of the authority").path()
     }
 
+    /// Makes the folder of its files, as a proxy makes it, and returns it.
+    pub(super) fn make_storage(&self) -> PathBuf {
+        let authority = self.directory.trim_start_matches("https://").replace([':', '/'], "-");
+        let folder = self.folder.path().join("storage").join(authority);
+        fs::create_dir_all(&folder).expect("a folder");
+        for folder in [folder.parent().expect("the storage"), &folder] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("permissions");
+        }
+        folder
+    }
+
+    /// Puts a certificate of ninety days for its names into the storage, in `file`.
+    pub(super) fn put_certificate(&self, file: &str) {
+        let key = KeyPair::generate().expect("a key");
+        let names: Vec<String> = self.domains.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = (now.into(), (now + Duration::from_secs(90 * 86_400)).into());
+        let pem = params.self_signed(&key).expect("a certificate").pem() + &key.serialize_pem();
+        let file = self.make_storage().join(file);
+        fs::write(&file, pem).expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("permissions");
+    }
+
     /// The file of its certificate.
     pub(super) fn certificate(&self) -> PathBuf {
         self.storage().join(format!("{NAME}.pem"))
@@ -93,6 +125,12 @@ impl Site {
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    /// The names of its certificates' files.
+    pub(super) fn pem_files(&self) -> Vec<String> {
+        let is_pem = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "pem");
+        self.files().into_iter().filter(is_pem).collect()
     }
 
     /// Writes its configuration, and returns the file.
@@ -121,6 +159,11 @@ impl Site {
         let running = RunningSite { process, site: self.clone() };
         running.logged("listening").await;
         running
+    }
+
+    /// Runs `pulsegate run`, which is expected to end by itself.
+    pub(super) async fn run(&self) -> pulsegate_test_kit::process::Finished {
+        Process::run("pulsegate run", Command::new(PULSEGATE).arg("run").arg("-c").arg(self.write())).await
     }
 
     /// Runs `pulsegate check`.

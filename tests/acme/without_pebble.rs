@@ -36,6 +36,21 @@ async fn a_rate_limit_is_kept_as_long_as_the_authority_asks() {
     assert_eq!(authority.asked("/order").len(), 1, "no second attempt");
 }
 
+#[tokio::test]
+async fn a_wait_longer_than_numbers_go_is_a_day() {
+    const DAY_S: u64 = 86_400;
+    for wait in ["99999999999999999999", "18446744073709551615"] {
+        let authority = Authority::start(move |_, path| {
+            let limit = || Answer::problem(429, "rateLimited", "too many certificates");
+            (path == "/order").then(|| limit().with("Retry-After", wait))
+        })
+        .await;
+        let running = Site::at(&authority.directory, authority.ca(), Ports::free()).start().await;
+        assert_eq!(running.logged("acme.failed").await["retry_in_s"], DAY_S, "{wait}");
+        running.end().await;
+    }
+}
+
 /// Puts a certificate of an authority into the storage folder, fresh, and an account. Returns its identifier for the
 /// authority (RFC 9773 §4.1).
 fn put(site: &Site) -> String {
@@ -68,8 +83,13 @@ fn put(site: &Site) -> String {
 }
 
 fn window(start: &str, end: &str) -> Answer {
+    window_for("21600", start, end)
+}
+
+/// Returns a window that holds for `wait` seconds.
+fn window_for(wait: &str, start: &str, end: &str) -> Answer {
     let window = json!({ "suggestedWindow": { "start": start, "end": end } });
-    Answer::of(200, window.to_string()).with("Retry-After", "21600").with("Content-Type", "application/json")
+    Answer::of(200, window.to_string()).with("Retry-After", wait).with("Content-Type", "application/json")
 }
 
 #[tokio::test]
@@ -97,6 +117,8 @@ async fn the_authority_may_want_a_fresh_certificate_replaced_at_once() {
 async fn a_window_ahead_or_none_at_all_leaves_a_fresh_certificate_alone() {
     for answer in [
         window("2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z"),
+        // A number of seconds that no point in time can be later by.
+        window_for("18446744073709551615", "2999-01-01T00:00:00Z", "2999-01-02T00:00:00Z"),
         Answer::of(200, "<html>"),
         Answer::problem(404, "malformed", "no such certificate"),
     ] {

@@ -11,7 +11,7 @@ use crate::config::{
     SessionLimits, Settings, TlsSettings, UpstreamSettings,
 };
 use crate::descriptors::{self, Budget};
-use crate::tls::former_certificate;
+use crate::tls::presented_certificate;
 
 /// Describes every setting that differs from its default: a subject and its lines.
 pub(super) fn sentences(settings: &Settings) -> Vec<(&'static str, Vec<String>)> {
@@ -190,11 +190,12 @@ fn orders(acme: &AcmeSettings) -> Vec<String> {
 
 fn certificates(tls: &TlsSettings) -> Vec<String> {
     let mut lines = vec![match &tls.acme {
-        Some(acme) if !tls.certificate.exists() => match former_certificate(acme) {
+        Some(acme) => match presented_certificate(acme) {
+            Some((file, _)) if file == tls.certificate => file.display().to_string(),
             Some((file, _)) => format!("{} until the first order is done", file.display()),
             None => "no certificate before the first order is done".to_owned(),
         },
-        _ => tls.certificate.display().to_string(),
+        None => tls.certificate.display().to_string(),
     }];
     lines.extend(tls.sni.iter().map(|one| format!("{} to {}", one.certificate.display(), list(&one.names))));
     if tls.strict_sni {

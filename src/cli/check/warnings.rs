@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use humantime::{format_duration, format_rfc3339_seconds};
 
 use super::{heartbeat, listener, overlap};
+use crate::acme;
 use crate::config::{FileCache, Route, Settings, UnreadVariable};
 use crate::heartbeat::{Policy, ProofOfLife};
 use crate::tls::{Certificate, Validity};
@@ -22,6 +23,8 @@ pub(super) fn warnings(settings: &Settings, variables: &[UnreadVariable], cache:
     let mut all: Vec<String> =
         [open_to_pages(settings), listener::open_files(settings)].into_iter().flatten().collect();
     all.extend(certificates(settings, cache, SystemTime::now()));
+    let acme = settings.tls.terminate().and_then(|tls| tls.acme.as_deref());
+    all.extend(acme.map(acme::warnings).unwrap_or_default().iter().map(ToString::to_string));
     all.extend(windows(&settings.routes));
     all.extend(settings.routes.iter().filter_map(|route| pattern(route)));
     all.extend(variables.iter().map(ToString::to_string));

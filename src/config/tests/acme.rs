@@ -86,8 +86,8 @@ fn what_no_authority_can_do_is_refused_with_the_way_out() {
         ),
         (
             "domains = [\"192.0.2.7\"]",
-            "`tls.acme.domains[0]` must be a name such as \"app.example\" or \"*.app.example\" (clients send no addresses as \
-             server names: they get the certificate of [tls])",
+            "`tls.acme.domains[0]` cannot have \"192.0.2.7\": certificates are ordered for names, not for addresses (write the \
+             name that leads there; for an address, set `certificate` and `private_key`)",
         ),
         (
             "contact = [\"ops@app.example\"]",
@@ -107,6 +107,10 @@ fn what_no_authority_can_do_is_refused_with_the_way_out() {
             "`tls.acme.challenge` must be \"tls-alpn-01\" or \"http-01\"",
         ),
         (
+            "domains = [\"a.example\"]\nexternal_account = { key_id = \"\", key_file = \"a\" }",
+            "`tls.acme.external_account.key_id` must be the identifier that the authority shows for the account",
+        ),
+        (
             "domains = [\"a.example\"]\nexternal_account = { key_id = \"kid\" }",
             "`tls.acme.external_account.key_file` is missing: the file with the MAC key of the external account (set \
              `key_file` in [tls.acme.external_account], or PULSEGATE__TLS__ACME__EXTERNAL_ACCOUNT__KEY_FILE)",
@@ -115,6 +119,80 @@ fn what_no_authority_can_do_is_refused_with_the_way_out() {
         let all = messages(&format!("[tls.acme]\n{keys}"));
         assert!(all.len() == 1 && all[0].starts_with(message), "{keys}: {all:#?}");
     }
+}
+
+/// Returns the messages about a configuration that has nothing but `domains` and an app.
+fn about(domains: &[&str]) -> Vec<String> {
+    let text = format!(
+        "[tls.acme]\ndomains = {domains:?}\ncontact = [\"ops@app.example\"]\n[upstream]\nurl = \"unix:/run/app.sock\"\n"
+    );
+    match read(&text) {
+        Ok(_) => Vec::new(),
+        Err(report) => report.findings().iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn a_refused_name_is_the_only_error() {
+    let (label, name) = ("a".repeat(64), vec!["abcdefghi"; 26].join("."));
+    for (domain, words) in [
+        ("*.app.example", "a wildcard needs a challenge in DNS"),
+        ("a*.example", "a wildcard needs a challenge in DNS"),
+        ("192.0.2.7", "certificates are ordered for names, not for addresses"),
+        ("2001:db8::7", "certificates are ordered for names, not for addresses"),
+        ("[2001:db8::7]", "certificates are ordered for names, not for addresses"),
+        ("b\u{fc}cher.example", "write it in Punycode, which begins with \"xn--\""),
+        ("app.example.", "must be a host alone, without a dot at the end"),
+        ("app.example:443", "write \"app.example\""),
+        ("https://app.example", "write \"app.example\""),
+        ("../x.example", "must be a host alone, without a path"),
+        ("../x.example", "such as \"app.example\""),
+        ("localhost", "no authority can reach it"),
+        ("app.localhost", "no authority can reach it"),
+        ("", "write the name by which clients reach the site"),
+        ("app..example", "letters, digits and hyphens between dots"),
+        ("a b.example", "letters, digits and hyphens between dots"),
+        (&format!("{label}.example"), "at most 63 characters between two dots"),
+        (&name, "at most 253 characters"),
+        ("-a.example", "\"-a\" begins or ends with a hyphen"),
+        ("a-.example", "\"a-\" begins or ends with a hyphen"),
+        ("a_b.example", "authorities certify no name with an underscore"),
+        ("12.34", "no name ends with a number"),
+        ("a", "authorities certify no name without a dot"),
+    ] {
+        let all = about(&["good.example", domain]);
+        assert!(all.len() == 1, "{domain}: {all:#?}");
+        assert!(all[0].contains("`tls.acme.domains[1]`") && all[0].contains(words), "{domain}: {all:#?}");
+        for false_friend in ["write \".\"", "*.app.example\" (", "[tls])", "write \"\""] {
+            assert!(!all[0].contains(false_friend), "{domain}: {all:#?}");
+        }
+    }
+    for domain in ["xn--bcher-kva.example", "a--b.example", "1.2.3.4.example", "A.EXAMPLE"] {
+        assert_eq!(about(&[domain]), [] as [&str; 0], "{domain}");
+    }
+}
+
+#[test]
+fn a_flag_with_a_bad_name_is_the_only_error_too() {
+    let overrides = Overrides {
+        domain: vec!["*.x".to_owned()],
+        upstream: Some("http://127.0.0.1:3000".to_owned()),
+        ..Overrides::default()
+    };
+    let report = from_str(Path::new("a"), "", &Environment::default(), &overrides).expect_err("a wildcard");
+    let keys: Vec<_> = report.findings().iter().map(|finding| finding.key.clone()).collect();
+    assert_eq!(keys, [Some("tls.acme.domains[0]".to_owned())]);
+}
+
+#[test]
+fn names_stand_once_and_fit_one_certificate() {
+    let twice = about(&["app.example", "APP.EXAMPLE"]);
+    assert!(twice.len() == 1 && twice[0].contains("`tls.acme.domains` has \"app.example\" twice"), "{twice:#?}");
+    let names: Vec<String> = (0..101).map(|n| format!("n{n}.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(about(&names[1..]), [] as [&str; 0], "a hundred");
+    let many = about(&names);
+    assert!(many.len() == 1 && many[0].contains("has 101 names: a certificate has 100 at most"), "{many:#?}");
 }
 
 #[test]

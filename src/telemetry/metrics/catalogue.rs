@@ -182,6 +182,7 @@ pub(super) const ACME_ORDERS_RESULTS: &[&str] = &[
     "challenge_failed",
     "invalid_response",
     "storage",
+    "configuration",
     "internal",
 ];
 pub(super) const RELOADS: &[&str] = &["ok", "partial", "failed", "unchanged"];
