@@ -9,7 +9,8 @@ pub mod file_identity;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod linux_calls;
 pub mod listeners;
-pub mod process_group;
+pub mod process_family;
 pub mod process_usage;
 pub mod socket_options;
 pub mod socket_queues;
+pub mod terminal_keys;

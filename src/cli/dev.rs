@@ -36,8 +36,8 @@ const INSPECT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 404
 The command creates for this run only: a CA whose key stays in memory, a certificate for localhost, and an app without \
 heartbeat code. The heartbeat is faster than in production, so that its effects are visible at once.
 
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, 128 + n after signal n, 126 or 127 \
-if it cannot be started")]
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, also after a second signal, \
+128 + n after signal n, 126 or 127 if it cannot be started")]
 pub struct DevArgs {
     /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -59,6 +59,13 @@ pub struct DevArgs {
     ca_out: Option<PathBuf>,
     #[command(flatten)]
     app: AppArgs,
+}
+
+impl DevArgs {
+    /// Returns the arguments for an app to start.
+    pub(super) fn app(&self) -> &AppArgs {
+        &self.app
+    }
 }
 
 /// Runs the proxy until a signal ends it.
@@ -166,7 +173,10 @@ fn bind(mut settings: Settings, identity: Identity, args: &DevArgs) -> Result<Se
 
 fn publish(wanted: Option<&Path>, port: u16, pem: &str) -> anyhow::Result<Published> {
     match wanted {
-        Some(path) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
+        Some(path) => Published::to(path, pem).map_err(|error| {
+            let remedy = "name a file in a folder that exists, and that you may write to, with --ca-out";
+            anyhow!("cannot write {}: {error}; {remedy}", path.display())
+        }),
         None => {
             Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
         }

@@ -25,8 +25,13 @@ impl Terminal {
         let line = format!(
             "trap : INT; stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
         );
+        Self::run(&line)
+    }
+
+    /// Starts a command line of a shell.
+    pub fn run(line: &str) -> Self {
         let mut command = Command::new("script");
-        command.args(["--quiet", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
+        command.args(["--quiet", "--command", line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("no script(1) of util-linux: {error}"));
         let keys = child.stdin.take().expect("stdin is piped");
