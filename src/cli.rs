@@ -33,7 +33,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::app::AppArgs;
 use self::source::ConfigArgs;
-use self::text::in_full;
+use self::text::{complain, fault};
 use crate::config::{FileCache, TlsSettings, unread_variables};
 use crate::upstream::App;
 
@@ -49,7 +49,7 @@ struct Cli {
 enum Command {
     /// Run the proxy
     #[command(
-        after_help = "A public site, with its app and without a file:\n  pulsegate run --domain app.example.com --email ops@example.com -- node server.js\n\nExit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration; with a command the app's own, 128 + n after signal n, 126 or 127 if it cannot be started"
+        after_help = "A public site, with its app and without a file:\n  pulsegate run --domain app.example.com --email ops@example.com -- node server.js\n\nExit codes: 0 ended as asked, 1 failed at run time, 2 wrong usage, 78 wrong configuration; with a command the app's own, also after a second signal, 128 + n after signal n, 126 or 127 if it cannot be started"
     )]
     Run(run::RunArgs),
     /// Validate the configuration and read the certificates, without opening a port
@@ -99,6 +99,17 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Returns the arguments for an app to start, if the command takes them.
+    fn app(&self) -> Option<&AppArgs> {
+        match self {
+            Self::Run(run::RunArgs { app, .. }) | Self::Check(Check { app, .. }) => Some(app),
+            Self::Dev(args) => Some(args.app()),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, clap::Args)]
 struct Check {
     #[command(flatten)]
@@ -119,6 +130,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => usage::with_remedy(error, std::env::args()).exit(),
     };
+    if let Some(app) = cli.command.app()
+        && app.lacks_command(std::env::args_os())
+    {
+        usage::without_command(Cli::command()).exit();
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check_source(&args),
@@ -139,7 +155,7 @@ pub fn main() -> ExitCode {
         Command::Man { directory: Some(folder) } => man::write(Cli::command(), &folder),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("pulsegate: {}", in_full(error.chain()));
+        complain(&fault(&error));
         app::exit_code(&error)
     })
 }
@@ -226,6 +242,9 @@ mod tests {
             let error = Cli::try_parse_from(line).expect_err("wrong usage");
             assert_eq!(error.exit_code(), 2, "{line:?}: {error}");
         }
+        let error = usage::without_command(Cli::command());
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("the app's command after -- is empty"), "{error}");
         let help = Cli::try_parse_from(["pulsegate", "--help"]).expect_err("clap's way of ending early");
         assert_eq!((help.kind(), help.exit_code()), (ErrorKind::DisplayHelp, 0));
     }

@@ -1,6 +1,7 @@
 //! `pulsegate run -- COMMAND` and `pulsegate dev -- COMMAND`: the app is started, waited for, drained and ended.
 
 mod end;
+mod family;
 mod init;
 mod start;
 mod terminal;

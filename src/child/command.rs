@@ -2,19 +2,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, id};
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use super::exit::AppExit;
 use super::process::AppProcess;
 use super::terminal_input::TerminalInput;
 use crate::config::{UpstreamTarget, nearest};
-use crate::platform::parent_death;
+use crate::platform::{parent_death, process_family};
 
 /// Programs that start Node apps, for a suggestion.
 const STARTERS: [&str; 9] = ["node", "npm", "npx", "pnpm", "yarn", "bun", "deno", "nodemon", "tsx"];
@@ -90,8 +92,11 @@ impl AppCommand {
     }
 
     /// Starts the app in a process group of its own, with `PORT` and `HOST` if `address` is a TCP port. Its output is that
-    /// of pulsegate, and so is its input unless that is a terminal. `on_exit` is called once its process has ended, on a
-    /// thread of its own. The thread that calls this must live as long as the process: its end is that of the app.
+    /// of pulsegate, and so is its input unless that is a terminal. `on_exit` is called once its first process has ended, on
+    /// a thread of its own, and `afterwards` once [`AppProcess::exited`] has completed. The thread that calls this must live
+    /// as long as the process: its end is that of the app.
+    ///
+    /// From then on orphans among all descendants of pulsegate become its children.
     ///
     /// # Errors
     ///
@@ -100,11 +105,14 @@ impl AppCommand {
         &self,
         address: &UpstreamTarget,
         on_exit: impl FnOnce(AppExit) + Send + 'static,
+        afterwards: impl FnOnce() + Send + 'static,
     ) -> Result<AppProcess, SpawnError> {
         let system = |source| SpawnError::System { program: self.program_text(), source };
-        let input = TerminalInput::open().map_err(system)?;
+        let (input, terminal) = TerminalInput::open().map_err(system)?.unzip();
+        // Where the system has no such thing, the app's own group is all that is ended.
+        process_family::adopt_orphans();
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).process_group(0);
+        command.args(&self.arguments).process_group(0).env(process_family::MARK, id().to_string());
         parent_death::ends_with_parent(&mut command);
         if let UpstreamTarget::Tcp { host, port } = address {
             command.env("PORT", port.to_string()).env("HOST", host_for(host).to_string());
@@ -116,22 +124,20 @@ impl AppCommand {
         if let Some(input) = input {
             input.relay().map_err(system)?;
         }
-        AppProcess::watch(child.id(), on_exit).map_err(system)
+        AppProcess::watch(child.id(), terminal, on_exit, afterwards).map_err(system)
     }
 
     /// Returns the reason for which the command may have found nothing to run in `folder`, and the way out.
     pub fn missing_file(&self, folder: &Path) -> Option<String> {
-        let named = |name: &OsStr| name.to_str().map(str::to_owned);
         if ["npm", "pnpm", "yarn", "bun"].iter().any(|name| self.program == *name)
-            && !folder.join("package.json").exists()
+            && let Some(fault) = unreadable(OsStr::new("package.json"), folder)
         {
-            return Some(format!("there is no package.json in {}: start it in the app's folder", folder.display()));
+            return Some(fault);
         }
         let scripts = ["js", "mjs", "cjs", "ts", "mts", "cts"];
         let is_script =
             |word: &&OsString| Path::new(word).extension().is_some_and(|it| scripts.iter().any(|end| it == *end));
-        let missing = self.arguments.iter().filter(is_script).find(|word| !folder.join(word).exists())?;
-        Some(format!("there is no {} in {}: start it in the app's folder", named(missing)?, folder.display()))
+        self.arguments.iter().filter(is_script).find_map(|word| unreadable(word, folder))
     }
 
     fn program_text(&self) -> String {
@@ -158,7 +164,10 @@ impl AppCommand {
                 SpawnError::NotFound { program, remedy }
             }
             io::ErrorKind::PermissionDenied => {
-                let remedy = if file.is_dir() {
+                let is_hidden = file.metadata().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+                let remedy = if is_hidden {
+                    not_allowed("enter its folder")
+                } else if file.is_dir() {
                     "it is a folder: name a program, such as `node server.js`".to_owned()
                 } else {
                     format!("write `node {program}`, or run `chmod +x {program}`")
@@ -193,6 +202,27 @@ fn host_for(host: &str) -> IpAddr {
     host.parse().unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
+/// Returns the reason for which `name` cannot be read in `folder`, and the way out.
+fn unreadable(name: &OsStr, folder: &Path) -> Option<String> {
+    let (path, is_absolute) = (folder.join(name), Path::new(name).is_absolute());
+    let (name, folder) = (name.to_string_lossy(), folder.display());
+    match File::open(path).err()?.kind() {
+        io::ErrorKind::NotFound if is_absolute => Some(format!("there is no {name}: correct its path")),
+        io::ErrorKind::NotFound => Some(format!("there is no {name} in {folder}: start it in the app's folder")),
+        io::ErrorKind::PermissionDenied if is_absolute => Some(format!("{name}: {}", not_allowed("read it"))),
+        io::ErrorKind::PermissionDenied => Some(format!("{name} in {folder}: {}", not_allowed("read it"))),
+        _ => None,
+    }
+}
+
+/// Returns a sentence about what the user may not do, and the way out.
+fn not_allowed(what: &str) -> String {
+    format!(
+        "the user {} may not {what}: allow it with chmod, for the folders above too, or start pulsegate as its owner",
+        geteuid().as_raw()
+    )
+}
+
 /// Returns where a program was searched.
 fn place(program: &str) -> &'static str {
     if program.contains('/') { "" } else { " in the folders of PATH" }
@@ -210,7 +240,7 @@ mod tests {
 
     fn refused(words: &[&str]) -> SpawnError {
         let target = UpstreamTarget::Tcp { host: "127.0.0.1".into(), port: 1 };
-        command(words).start(&target, |_| {}).expect_err("it cannot start")
+        command(words).start(&target, |_| {}, || {}).expect_err("it cannot start")
     }
 
     #[test]

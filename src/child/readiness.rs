@@ -7,16 +7,17 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::diagnosis::{Diagnosis, Turnover, diagnose};
+use super::diagnosis::{Diagnosis, Sight, StoppedProcess, Turnover, diagnose};
 use super::exit::AppExit;
 use super::process::AppProcess;
 use crate::config::UpstreamTarget;
-use crate::platform::process_group::{self, ListeningSocket};
+use crate::platform::process_family::{self, FamilySnapshot, ListeningSocket};
 
 /// The time after which a line reports that the app is waited for.
 const PROGRESS: Duration = Duration::from_secs(2);
 
-/// The time after which the app is diagnosed, and then each time that the diagnosis changes.
+/// The time after which the app is diagnosed, and then each time that the diagnosis changes. One that is stopped is
+/// diagnosed at once.
 const DIAGNOSIS: Duration = Duration::from_secs(10);
 
 /// The interval of attempts to connect.
@@ -96,12 +97,14 @@ async fn report(wait: Wait<'_>) -> Infallible {
     let mut turnover = Turnover::default();
     let mut last: Option<Diagnosis> = None;
     loop {
-        let seen = process_group::read(wait.app.id());
-        if let Some(seen) = &seen {
-            turnover.see(&seen.processes);
+        let family = process_family::read(wait.app.id());
+        if let Some(family) = &family {
+            turnover.see(family);
         }
-        if began.elapsed() >= DIAGNOSIS {
-            let diagnosis = diagnose(wait.address, seen.as_ref(), &turnover, wait.flag);
+        let stopped = StoppedProcess::of(family.as_ref(), wait.app.id(), wait.app.stopped_by());
+        if began.elapsed() >= DIAGNOSIS || stopped.is_some() {
+            let seen = family.map(|family| Sight { listening: process_family::listening(&family), family });
+            let diagnosis = diagnose(wait.address, seen.as_ref(), stopped.as_ref(), &turnover, wait.flag);
             if last.as_ref().is_none_or(|last| last.mend != diagnosis.mend) {
                 let Diagnosis { reason, mend } = &diagnosis;
                 tracing::warn!(target: LOG, reason, mend, waited_s = began.elapsed().as_secs(), "app.not_listening");
@@ -115,8 +118,8 @@ async fn report(wait: Wait<'_>) -> Infallible {
 /// Logs a warning if other machines can reach the app without the proxy.
 fn warn_if_exposed(wait: Wait<'_>) {
     let UpstreamTarget::Tcp { port: wanted, .. } = wait.address else { return };
-    let listening = process_group::read(wait.app.id()).map(|seen| seen.listening).unwrap_or_default();
-    let exposed = listening.iter().find_map(|socket| match socket {
+    let listening = process_family::read(wait.app.id()).map(|family| process_family::listening(&family));
+    let exposed = listening.iter().flatten().find_map(|socket| match socket {
         ListeningSocket::Tcp(address) if is_exposed(*address, *wanted) => Some(address),
         _ => None,
     });
@@ -139,4 +142,12 @@ pub fn report_exit(exit: AppExit) {
 pub fn report_early_exit(exit: AppExit, address: &UpstreamTarget, mend: &str) {
     let reason = format!("it {exit} before it listened on {address}");
     tracing::error!(target: LOG, reason, mend, "app.not_started");
+}
+
+/// Logs that the app's first process has ended as asked by nobody, and has left others running, which are ended now.
+pub fn report_left_behind(exit: AppExit, left: &FamilySnapshot) {
+    let names: Vec<String> = left.iter().map(|(id, process)| format!("{} ({id})", process.name)).collect();
+    let reason = format!("its first process {exit} and left {} running in the background", names.join(", "));
+    let mend = "start it in the foreground, without `&`, `--daemon` or `pm2 start`: pulsegate ends together with it";
+    tracing::warn!(target: LOG, reason, mend, "app.in_background");
 }

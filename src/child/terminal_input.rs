@@ -1,48 +1,71 @@
 //! The app's standard input where that of pulsegate is a terminal.
 //!
 //! The terminal sends Ctrl-C to its foreground group, and stops every other group that reads from it. The foreground group
-//! is pulsegate's, so the app cannot read from that terminal. It gets a pseudoterminal instead, into which every line is
-//! copied: what it asks of a terminal works, and keys arrive with Enter.
+//! is pulsegate's, so the app cannot read from that terminal. It gets a pseudoterminal instead, into which every key is
+//! copied. Echo and the editing of lines are those of the pseudoterminal, whose settings the app can change: a password
+//! that it asks for is not shown, and an app that reads single keys gets them at once. The first terminal only turns Ctrl-C
+//! into a signal meanwhile.
+
+mod outer;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::getpgrp;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
-/// The pause before looking again whether pulsegate is in the foreground.
-const BACKGROUND: Duration = Duration::from_millis(250);
+use self::outer::OuterTerminal;
+pub(super) use self::outer::TerminalGuard;
+
+/// The interval of looking whether pulsegate is in the foreground, and of taking over the size of the terminal.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The time for the pseudoterminal to show what was typed.
+const ECHO: Duration = Duration::from_millis(200);
 
 /// The end of input on a terminal with usual settings (Ctrl-D).
 const END_OF_INPUT: &[u8] = b"\x04";
+
+/// The number of bytes kept for an app that does not read, above which nothing more is read.
+const HELD: usize = 64 * 1024;
 
 /// A pseudoterminal for the app's standard input.
 #[derive(Debug)]
 pub(super) struct TerminalInput {
     ours: File,
     apps: OwnedFd,
+    /// Typed, and not taken by the pseudoterminal yet.
+    held: Vec<u8>,
+    /// Whether the end of a line is shown that the pseudoterminal has yet to show.
+    is_end_shown: bool,
+    terminal: Arc<OuterTerminal>,
 }
 
 impl TerminalInput {
-    /// Opens one if standard input is the terminal of this session; otherwise the app inherits it.
-    pub(super) fn open() -> io::Result<Option<Self>> {
+    /// Opens one if standard input is the terminal of this session; otherwise the app inherits it. The settings of the
+    /// terminal are restored once the guard is dropped.
+    pub(super) fn open() -> io::Result<Option<(Self, TerminalGuard)>> {
         let stdin = io::stdin();
         if tcgetpgrp(&stdin).is_err() {
             return Ok(None);
         }
+        let terminal = Arc::new(OuterTerminal::of_stdin()?);
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
         fcntl_setfd(&ours, FdFlags::CLOEXEC)?;
+        fcntl_setfl(&ours, OFlags::NONBLOCK)?;
         grantpt(&ours)?;
         unlockpt(&ours)?;
         let name = ptsname(&ours, Vec::new())?;
@@ -52,14 +75,20 @@ impl TerminalInput {
             .write(true)
             .custom_flags(no_controlling_terminal)
             .open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())))?;
-        // The first terminal has shown what is typed.
-        let mut settings = tcgetattr(&apps)?;
-        settings.local_modes.remove(LocalModes::ECHO);
+        let mut settings = terminal.before();
+        // The first terminal edits what is shown on it.
+        settings.output_modes.remove(OutputModes::OPOST);
         tcsetattr(&apps, OptionalActions::Now, &settings)?;
         if let Ok(size) = tcgetwinsize(&stdin) {
             tcsetwinsize(&apps, size)?;
         }
-        Ok(Some(Self { ours: ours.into(), apps: apps.into() }))
+        // Before the app starts, whose first line may be a question for a password.
+        terminal.take();
+        let guard = TerminalGuard(Arc::clone(&terminal));
+        Ok(Some((
+            Self { ours: ours.into(), apps: apps.into(), held: Vec::new(), is_end_shown: false, terminal },
+            guard,
+        )))
     }
 
     /// Returns the app's end.
@@ -72,37 +101,98 @@ impl TerminalInput {
         thread::Builder::new().name("terminal".to_owned()).spawn(move || self.copy()).map(drop)
     }
 
-    /// Returns once the terminal has gone, or the app's input has ended.
+    /// Returns once the terminal has gone.
     fn copy(mut self) {
         let stdin = io::stdin();
+        let tick = Timespec::try_from(TICK).ok();
         let mut buffer = [0; 4096];
         loop {
-            let mut ready = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.ours, PollFlags::IN)];
-            match poll(&mut ready, None) {
+            // Reading in the background would stop this process.
+            if !self.terminal.take() {
+                let _ = self.ours.read(&mut buffer);
+                thread::sleep(TICK);
+                continue;
+            }
+            if let Ok(size) = tcgetwinsize(&stdin) {
+                // Without a change this has no effect.
+                let _ = tcsetwinsize(&self.apps, size);
+            }
+            let keys = if self.held.len() < HELD { PollFlags::IN } else { PollFlags::empty() };
+            let room = if self.held.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let mut ready = [PollFd::new(&stdin, keys), PollFd::new(&self.ours, PollFlags::IN | room)];
+            match poll(&mut ready, tick.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
             }
-            let [typed, echoed] = ready.map(|fd| !fd.revents().is_empty());
-            if echoed && self.ours.read(&mut buffer).is_err() {
-                return;
+            let [typed, echo] = ready.map(|fd| fd.revents());
+            if echo.contains(PollFlags::IN) {
+                self.show();
             }
-            if !typed {
+            if typed.is_empty() {
+                self.pass();
                 continue;
             }
-            // Reading in the background would stop this process.
-            if tcgetpgrp(&stdin) != Ok(getpgrp()) {
-                thread::sleep(BACKGROUND);
-                continue;
-            }
-            let written = match rustix::io::read(stdin.as_fd(), &mut buffer) {
-                Ok(0) => self.ours.write_all(END_OF_INPUT),
-                Ok(length) => self.ours.write_all(&buffer[..length]),
-                Err(Errno::INTR) => Ok(()),
+            match rustix::io::read(stdin.as_fd(), &mut buffer) {
+                Ok(0) if typed.contains(PollFlags::HUP) => return,
+                Ok(0) => self.held.extend_from_slice(END_OF_INPUT),
+                Ok(length) => self.typed(&buffer[..length]),
+                Err(Errno::INTR) => {}
                 Err(_) => return,
-            };
-            if written.is_err() {
-                return;
+            }
+            self.pass();
+        }
+    }
+
+    /// Takes typed keys; the one that suspends is for pulsegate.
+    fn typed(&mut self, keys: &[u8]) {
+        let terminal = Arc::clone(&self.terminal);
+        let mut parts = keys.split(|key| terminal.suspends(*key));
+        self.held.extend_from_slice(parts.next().unwrap_or_default());
+        for part in parts {
+            self.pass();
+            terminal.suspend();
+            self.held.extend_from_slice(part);
+        }
+    }
+
+    /// Writes what is held as far as the pseudoterminal takes it.
+    ///
+    /// The end of a line, which the app waits for, is written once the line is shown with its end: the app's answer comes
+    /// after it.
+    fn pass(&mut self) {
+        while !self.held.is_empty() {
+            let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+            let length = self.held.iter().position(is_end).map_or(self.held.len(), |at| at.max(1));
+            let modes = tcgetattr(&self.apps).map_or(LocalModes::empty(), |settings| settings.local_modes);
+            let is_echoed = modes.contains(LocalModes::ECHO);
+            let ends_line = is_echoed && modes.contains(LocalModes::ICANON) && is_end(&self.held[0]);
+            if ends_line && !self.is_end_shown {
+                self.terminal.show(b"\n");
+            }
+            self.is_end_shown = ends_line;
+            match self.ours.write(&self.held[..length]) {
+                Ok(length) => drop(self.held.drain(..length)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            }
+            let mut ready = [PollFd::new(&self.ours, PollFlags::IN)];
+            if is_echoed && poll(&mut ready, Timespec::try_from(ECHO).ok().as_ref()).is_ok_and(|count| count > 0) {
+                self.show();
             }
         }
+    }
+
+    /// Shows what the pseudoterminal does, without the end of a line that is shown already.
+    fn show(&mut self) {
+        let mut buffer = [0; 4096];
+        let Ok(length) = self.ours.read(&mut buffer) else { return };
+        let mut shown = buffer[..length].to_vec();
+        if self.is_end_shown
+            && let Some(at) = shown.iter().position(|byte| *byte == b'\n')
+        {
+            shown.remove(at);
+            self.is_end_shown = false;
+        }
+        self.terminal.show(&shown);
     }
 }

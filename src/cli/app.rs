@@ -4,18 +4,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Builder;
 
 use super::source::ConfigArgs;
 use crate::child::{
-    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, free_port, report_early_exit, report_exit,
-    until_listening,
+    AppCommand, AppExit, AppProcess, Readiness, SpawnError, Wait, free_port, occupant, report_early_exit, report_exit,
+    report_left_behind, until_listening,
 };
 use crate::config::{self, Input, Overrides, Report, UpstreamTarget};
-use crate::drain::{APP_GRACE, OnHangup, Shutdown, StopBudget};
+use crate::drain::{APP_GRACE, DrainPhase, OnHangup, Shutdown, StopBudget};
 use crate::server::{RunError, StartError};
 
 /// The flags of a command that starts the app.
@@ -33,6 +35,15 @@ impl AppArgs {
     /// Returns the command, if there is one.
     pub(super) fn command(&self) -> Option<AppCommand> {
         AppCommand::of(&self.command)
+    }
+
+    /// Returns whether `arguments`, from which these flags were parsed, announce a command by `--` and name none, as an unset
+    /// variable of a shell does.
+    pub(super) fn lacks_command(&self, mut arguments: impl Iterator<Item = OsString>) -> bool {
+        match self.command.first() {
+            Some(program) => program.is_empty(),
+            None => arguments.any(|argument| argument == "--"),
+        }
     }
 
     /// Returns the text of the configuration. A command stands for the address of the app, so that no file is needed.
@@ -105,11 +116,24 @@ impl AppLaunch<'_> {
         serve: impl FnOnce(Shutdown, Listening<'_>) -> Result<(), RunError>,
     ) -> anyhow::Result<ExitCode> {
         let shutdown = Shutdown::on_signals_from_now(self.hangup, self.stop_within).context("cannot handle signals")?;
+        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app")?;
+        if let Some(occupant) = occupant(self.address) {
+            bail!(
+                "cannot start the app: {occupant} already listens on {}, and would be taken for it; end that program, or choose another address with {}",
+                self.address,
+                self.flag
+            );
+        }
+        let ends_unasked = Arc::new(AtomicBool::new(false));
+        let on_exit = {
+            let (ends_unasked, shutdown) = (Arc::clone(&ends_unasked), shutdown.clone());
+            move |exit| {
+                report_exit(exit);
+                ends_unasked.store(shutdown.phase() == DrainPhase::Serving, Ordering::Relaxed);
+            }
+        };
         let ended = shutdown.clone();
-        let process = self.command.start(self.address, move |exit| {
-            report_exit(exit);
-            ended.app_ended();
-        })?;
+        let process = self.command.start(self.address, on_exit, move || ended.app_ended())?;
         let wait = Wait { app: &process, address: self.address, flag: self.flag };
         let listening = async {
             match until_listening(wait, shutdown.announced()).await {
@@ -124,10 +148,15 @@ impl AppLaunch<'_> {
             }
         };
         let served = serve(shutdown.clone(), Box::pin(listening));
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot wait for the app's end")?;
+        if ends_unasked.load(Ordering::Relaxed) {
+            runtime.block_on(report_others(&process));
+        }
         let exit = runtime.block_on(self.stop(&process, &shutdown));
-        served?;
-        Ok(ExitCode::from(exit.code()))
+        match served {
+            // An abort of the drain has been logged. The app has ended in either case.
+            Ok(()) | Err(RunError::Aborted) => Ok(ExitCode::from(exit.code())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Ends the app within its grace; a further signal cuts that short.
@@ -145,5 +174,17 @@ impl AppLaunch<'_> {
             _ => "read its output above".to_owned(),
         });
         report_early_exit(exit, self.address, &mend);
+    }
+}
+
+/// Logs the processes that the app's first one has left behind by a successful end, as a program does that goes into the
+/// background.
+async fn report_others(process: &AppProcess) {
+    let exit = process.exited().await;
+    if exit == AppExit::Code(0) {
+        let left = process.left_behind().await;
+        if !left.is_empty() {
+            report_left_behind(exit, &left);
+        }
     }
 }

@@ -232,7 +232,10 @@ fn bind(settings: &Settings, authority: Authority, lan: Option<Ipv4Addr>, args: 
 /// Returns the file of the authority's certificate, which is written unless it is kept.
 fn publish(wanted: Option<&Path>, port: u16, pem: &str, origin: &AuthorityOrigin) -> anyhow::Result<Published> {
     match (wanted, origin) {
-        (Some(path), _) => Published::to(path, pem).with_context(|| format!("cannot write {}", path.display())),
+        (Some(path), _) => Published::to(path, pem).map_err(|error| {
+            let remedy = "name a file in a folder that exists, and that you may write to, with --ca-out";
+            anyhow!("cannot write {}: {error}; {remedy}", path.display())
+        }),
         (None, AuthorityOrigin::Kept { certificate, .. }) if Published::holds(certificate, pem) => {
             Ok(Published::kept(certificate))
         }

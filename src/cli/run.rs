@@ -1,5 +1,6 @@
 //! `pulsegate run`: runs the proxy.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::app::{self, AppArgs, AppLaunch};
 use super::source::ConfigArgs;
-use super::text::{self, in_full};
+use super::text::{self, complain, fault};
 use crate::acme;
 use crate::config::{self, FileCache, Finding, Input, LogFormat, Report, TlsFault, TlsRole, TlsSettings};
 use crate::drain::{OnHangup, Shutdown};
@@ -79,8 +80,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     match served {
         Ok(code) => Ok(code),
         Err(error) if format == LogFormat::Json => {
-            let text = in_full(error.chain());
-            eprintln!("{}", line("fatal", [("error".to_owned(), text.into())].into_iter().collect()));
+            let fields = [("error".to_owned(), fault(&error).into())].into_iter().collect();
+            // In one piece: the app may write there, too.
+            let _ = io::stderr().write_all(format!("{}\n", line("fatal", fields)).as_bytes());
             Ok(app::exit_code(&error))
         }
         Err(error) => Err(error),
@@ -118,7 +120,7 @@ fn invalid(error: &str, format: LogFormat) -> ExitCode {
         LogFormat::Json => {
             eprintln!("{}", line("config.invalid", [("error".to_owned(), error.into())].into_iter().collect()));
         }
-        _ => eprintln!("pulsegate: {error}"),
+        _ => complain(error),
     }
     ExitCode::from(Report::EXIT_CODE)
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
+use rustix::io::Errno;
+
 use crate::telemetry::is_control;
 
 /// Prints `text` and flushes it. A reader that has closed the pipe, as `head` does, is no failure.
@@ -67,6 +69,25 @@ pub(super) fn sessions(count: u64) -> String {
     format!("{count} session{}", if count == 1 { "" } else { "s" })
 }
 
+/// Writes a line with the name of this program to standard error, in one piece: the log and an app write there, too.
+pub(super) fn complain(text: &str) {
+    // Nothing is left to which a failure could be reported.
+    let _ = io::stderr().write_all(format!("pulsegate: {text}\n").as_bytes());
+}
+
+/// Returns an error and its causes in one line, with the remedy for a lack of descriptors, which may occur anywhere.
+pub(super) fn fault(error: &anyhow::Error) -> String {
+    let text = in_full(error.chain());
+    let lacks_files = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| {
+        let errno = cause.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+    });
+    if lacks_files && !text.contains("ulimit") {
+        return format!("{text}; raise the limit of open files, as with `ulimit -n 1024`");
+    }
+    text
+}
+
 /// Returns an error and its causes in one line; a cause whose text is already contained is left out.
 pub(super) fn in_full<'e>(chain: impl Iterator<Item = &'e (dyn std::error::Error + 'static)>) -> String {
     let mut line = String::new();
@@ -113,6 +134,16 @@ mod tests {
         assert_eq!(truncate_middle("größer", 6), "größer");
         assert_eq!(truncate_middle("[2001:db8::1234:5678]:65535", 21), "[2001:db8:…678]:65535");
         assert_eq!([0, 1, 2].map(|width| truncate_middle("abc", width)), ["", "…", "a…"]);
+    }
+
+    #[test]
+    fn a_lack_of_descriptors_has_its_remedy() {
+        let error = |errno: Errno| fault(&anyhow::Error::from(io::Error::from(errno)).context("cannot start"));
+        assert_eq!(
+            error(Errno::MFILE),
+            "cannot start: Too many open files (os error 24); raise the limit of open files, as with `ulimit -n 1024`"
+        );
+        assert_eq!(error(Errno::ACCESS), "cannot start: Permission denied (os error 13)");
     }
 
     #[test]

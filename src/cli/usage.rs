@@ -25,6 +25,12 @@ const FLAGS: [(&[&str], &str); 7] = [
     (&["--json"], "--log-format json"),
 ];
 
+/// Returns the error for a `--` without a command after it.
+pub(super) fn without_command(mut program: clap::Command) -> clap::Error {
+    let example = "write it, as in `-- node server.js`, or leave the -- out; a variable of the shell may be unset";
+    program.error(ErrorKind::MissingRequiredArgument, format!("the app's command after -- is empty: {example}"))
+}
+
 /// Adds a tip to `error` that names the equivalent of one of `arguments`, of which the first is the program; only if
 /// one is known.
 pub(super) fn with_remedy(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {

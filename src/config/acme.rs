@@ -53,12 +53,7 @@ pub(super) fn visit_of(v: &mut Visitor<'_>, acme: Option<&AcmeSettings>) {
 
 /// Returns whether `[tls.acme]` in `root` names domains, without which it has no effect.
 pub(super) fn is_set(root: &Table<'_>) -> bool {
-    names_domains(&root.table("tls"))
-}
-
-/// As [`is_set`], in `[tls]`.
-pub(super) fn names_domains(t: &Table<'_>) -> bool {
-    let domains = t.table("acme").list("domains", decode(&DOMAIN));
+    let domains = root.table("tls").table("acme").list("domains", decode(&DOMAIN));
     match domains {
         KeyValue::Is(domains) => !domains.is_empty(),
         KeyValue::Refused => true,

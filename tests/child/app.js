@@ -1,6 +1,7 @@
 // An app that pulsegate starts. Its first argument is the way in which it behaves, others belong to that way.
 import { spawn } from 'node:child_process';
 import { createServer } from 'node:http';
+import { connect } from 'node:net';
 
 import { WebSocketServer } from 'ws';
 
@@ -85,6 +86,33 @@ const ways = {
     const leaf = `setTimeout(() => {}, ${rest[0] ?? 300})`;
     const middle = `require('node:child_process').spawn(process.execPath, ['-e', ${JSON.stringify(leaf)}], { detached: true, stdio: 'ignore' }).unref()`;
     spawn(process.execPath, ['-e', middle], { stdio: 'ignore' }).on('exit', () => report('orphaned', {}));
+    listen(PORT, HOST);
+  },
+  // Has a worker in a session of its own, which takes its time to end, or with an argument takes no SIGTERM at all.
+  detached() {
+    endOnSigterm();
+    const end = rest[0] ? '' : "setTimeout(() => { say('worker ended'); process.exit(0); }, 300)";
+    const worker = `const say = (event) => console.log(JSON.stringify({ event, pid: process.pid }));
+      process.on('SIGTERM', () => { say('worker sigterm'); ${end} });
+      setInterval(() => {}, 1000); say('worker');`;
+    spawn(process.execPath, ['-e', worker], { detached: true, stdio: 'inherit' });
+    listen(PORT, HOST);
+  },
+  // Goes into the background: its first process ends once the other one, in a session of its own, listens.
+  daemon() {
+    spawn(process.execPath, [process.argv[1], 'good'], { detached: true, stdio: 'inherit' });
+    const look = () => connect(PORT, HOST, () => process.exit(0)).on('error', () => setTimeout(look, 50));
+    look();
+  },
+  stops() {
+    endOnSigterm();
+    setInterval(() => {}, 1000);
+    setImmediate(() => process.kill(process.pid, 'SIGSTOP'));
+  },
+  keys() {
+    endOnSigterm();
+    process.stdin.setRawMode(true);
+    process.stdin.on('data', (key) => report('key', { text: String(key) }));
     listen(PORT, HOST);
   },
   // Ends, while a process of its group goes on.

@@ -87,6 +87,19 @@ async fn an_app_that_ignores_sigterm_is_killed_after_its_grace_or_at_a_second_si
 }
 
 #[tokio::test]
+async fn a_second_signal_cuts_the_drain_short_and_the_code_is_still_the_apps() {
+    let config = config().drain("delay = \"0s\"").drain("window = \"1h\"");
+    let mut proxy = run(config, &[], &[]).await;
+    let _websocket = proxy.websocket("/").await;
+    proxy.terminate();
+    proxy.line("the drain", |line| line.json["message"] == "drain" && line.json["phase"] == "draining").await;
+    proxy.terminate();
+    assert_eq!(proxy.ended().await.code(), Some(IN_ORDER), "{}", proxy.transcript());
+    assert_eq!(proxy.logged("drain aborted").len(), 1, "{}", proxy.transcript());
+    assert_eq!(proxy.logged("app.exited").len(), 1, "{}", proxy.transcript());
+}
+
+#[tokio::test]
 async fn a_drain_fits_the_time_of_the_platform() {
     // The defaults take 27 s and leave the app 5 s.
     let config = config().drain("delay = \"5s\"").drain("window = \"15s\"");

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use super::{IN_ORDER, config, run_in};
 
 /// Starts `run` as PID 1, as [`super::run`] does; also returns its id outside of the namespace.
-async fn first_process(config: Config, flags: &[&str], way: &[&str]) -> (Proxy, Pid) {
+pub(super) async fn first_process(config: Config, flags: &[&str], way: &[&str]) -> (Proxy, Pid) {
     assert!(rustix::process::geteuid().is_root(), "a PID namespace takes root: run the tests with sudo -E");
     let unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
     let proxy = run_in(&unshare, config, flags, way).await;

@@ -141,6 +141,7 @@ async fn an_app_that_listens_elsewhere_is_diagnosed() {
         ),
         diagnosed(&["ipv6"], &["app.not_listening", "it listens on [::1]:", " only", "process.env.HOST"]),
         diagnosed(&["nowhere"], &["app.not_listening", "it runs, but listens nowhere"]),
+        diagnosed(&["stops"], &["app.not_listening", "(node) is stopped by SIGSTOP", "kill -CONT "]),
         diagnosed(&["loop"], &["app.not_listening", "its processes end and start again"]),
         diagnosed(&["everywhere"], &["app.exposed", "clients can bypass the proxy", "process.env.HOST"]),
     );
@@ -186,6 +187,8 @@ async fn what_cannot_be_started_is_named_with_the_way_out() {
     behind.failed(0, &["it exited with 0 before it listened", "let it run in the foreground"]);
     let no_file = ends(&mut dev(dir.path(), &["--", "node", "app.js"])).await;
     no_file.failed(1, &["app.not_started", "it exited with 1 before it listened", "there is no app.js in /"]);
+    let elsewhere = ends(&mut dev(dir.path(), &["--", "node", "/nowhere/app.js"])).await;
+    elsewhere.failed(1, &["app.not_started", "there is no /nowhere/app.js: correct its path"]);
     let no_package = ends(&mut dev(dir.path(), &["--", "npm", "start"])).await;
     assert!(no_package.err.contains("there is no package.json in /") && no_package.code != Some(0), "{no_package:#?}");
     let crash = ends(&mut dev(&project("child"), &["--", "node", "app.js", "crash"])).await;
@@ -194,6 +197,33 @@ async fn what_cannot_be_started_is_named_with_the_way_out() {
     ended.failed(42, &["it exited with 42 before it listened"]);
     let killed = ends(&mut dev(&project("child"), &["--", "sh", "-c", "kill -KILL $$"])).await;
     killed.failed(137, &["it was killed by signal 9 before it listened"]);
+}
+
+#[tokio::test]
+async fn a_file_that_the_user_may_not_read_is_not_called_missing() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let dir = TempDir::new().expect("a folder");
+    let app = dir.path().join("app.js");
+    fs::write(&app, "").expect("written");
+    fs::set_permissions(&app, fs::Permissions::from_mode(0o755)).expect("changed");
+    // The folder of another user, who lets nobody in.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).expect("changed");
+    chown(dir.path(), Some(65_533), Some(65_533)).expect("run the tests as root");
+    let app = app.display().to_string();
+    let as_nobody = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+        command.args([PULSEGATE, "dev", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--"]).args(words);
+        command
+    };
+    let unread = ends(&mut as_nobody(&["node", &app])).await;
+    unread.failed(
+        1,
+        &["app.not_started", &format!("{app}: the user 65534 may not read it"), "start pulsegate as its owner"],
+    );
+    assert!(!unread.err.contains("there is no "), "{unread:#?}");
+    let hidden = ends(&mut as_nobody(&[&app])).await;
+    hidden.failed(126, &["is not executable; the user 65534 may not enter its folder: allow it with chmod"]);
 }
 
 #[tokio::test]
@@ -216,6 +246,37 @@ async fn errors_before_the_start_start_nothing() {
         let refused = ends(Command::new(PULSEGATE).args([command, "node", "server.js"]).current_dir(dir.path())).await;
         refused.failed(2, &[&format!("the app's command follows --, as in pulsegate {command} -- node")]);
     }
+    for command in ["run", "dev", "check"] {
+        for words in [&["--"][..], &["--", ""]] {
+            let refused = ends(Command::new(PULSEGATE).arg(command).args(words).current_dir(dir.path())).await;
+            refused.failed(2, &["the app's command after -- is empty", "as in `-- node server.js`"]);
+        }
+    }
+    let nowhere = dir.path().join("none/ca.pem").display().to_string();
+    let refused = ends(&mut dev(dir.path(), &[&["--ca-out", &nowhere], &touch[..]].concat())).await;
+    refused.failed(1, &[&format!("cannot write {nowhere}: No such file"), "with --ca-out"]);
+    let mut command = Command::new("sh");
+    let few = command.args(["-c", "ulimit -n 12; exec \"$0\" dev \"$@\"", PULSEGATE]).args(touch);
+    ends(few).await.failed(1, &["Too many open files", "ulimit -n 1024"]);
+    assert!(!mark.exists(), "the app was started");
+}
+
+#[tokio::test]
+async fn a_program_at_the_address_of_the_app_is_not_taken_for_it() {
+    let dir = TempDir::new().expect("a folder");
+    let mark = dir.path().join("started");
+    let touch = ["--", "touch", mark.to_str().expect("UTF-8")];
+    let own = format!("(process {})", std::process::id());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let to = format!("http://{address}");
+    let refused = ends(&mut dev(dir.path(), &[&["--to", &to], &touch[..]].concat())).await;
+    refused.failed(1, &["cannot start the app: ", &own, &format!("already listens on {address}"), "with --to"]);
+    let socket = dir.path().join("app.sock");
+    let _taken = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let to = format!("unix:{}", socket.display());
+    let refused = ends(&mut dev(dir.path(), &[&["--to", &to], &touch[..]].concat())).await;
+    refused.failed(1, &["cannot start the app: ", &own, "already listens on ", "with --to"]);
     assert!(!mark.exists(), "the app was started");
 }
 

@@ -1,6 +1,7 @@
 //! On a terminal: Ctrl-C reaches pulsegate alone, and the app can read.
 
 use super::file;
+use crate::PULSEGATE;
 use crate::operate::terminal::Terminal;
 
 const PORTS: [&str; 5] = ["dev", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0"];
@@ -38,4 +39,66 @@ async fn nodemon_restarts_on_its_key() {
     terminal.types(b"\x03").await;
     terminal.shows("exit ").await;
     terminal.shows("restored").await;
+}
+
+#[tokio::test]
+async fn a_password_is_not_shown_and_other_words_are() {
+    let app = file("app.js");
+    let script = "printf \"Name: \"; read -r name; stty -echo; printf \"Password: \"; read -r password; stty echo; \
+        echo \"LENGTH=${#password}\"; read -r answer; echo \"ANSWER=$answer\"; exec node \"$0\"";
+    let mut terminal = start(&["sh", "-c", script, &app]);
+    terminal.shows("Name: ").await;
+    terminal.types(b"alice\n").await;
+    terminal.shows("alice").await;
+    terminal.shows("Password: ").await;
+    terminal.types(b"s3cret\n").await;
+    let shown = terminal.shows("LENGTH=6").await;
+    assert!(!shown.contains("s3c"), "{shown}");
+    terminal.types(b"yes").await;
+    terminal.shows("yes").await;
+    terminal.types(b"\n").await;
+    let shown = terminal.shows("ANSWER=yes").await;
+    assert!(shown.starts_with("\r\n"), "{shown:?}");
+    terminal.shows("Ctrl-C ends it").await;
+    terminal.types(b"\x03").await;
+    terminal.shows("exit 7").await;
+    terminal.shows("restored").await;
+}
+
+#[tokio::test]
+async fn an_app_that_reads_keys_gets_them_at_once() {
+    let mut terminal = start(&["node", &file("app.js"), "keys"]);
+    terminal.shows("Ctrl-C ends it").await;
+    terminal.types(b"x").await;
+    terminal.shows("\"text\":\"x\"").await;
+    terminal.types(b"\r").await;
+    terminal.shows("\"text\":\"\\r\"").await;
+    terminal.types(b"\x03").await;
+    terminal.shows("exit 7").await;
+    terminal.shows("restored").await;
+}
+
+#[tokio::test]
+async fn a_suspended_program_leaves_the_terminal_as_it_was() {
+    // A shell that does not restore the terminal itself, whose user does not want output from the background.
+    let mut terminal = Terminal::run("PS1='$ ' dash -i");
+    terminal.types(b"stty tostop; before=$(stty -g)\n").await;
+    let words = [&PORTS[..], &["--", "node", &file("app.js"), "reads"]].concat().join(" ");
+    terminal.types(format!("{PULSEGATE} {words}\n").as_bytes()).await;
+    terminal.shows("Ctrl-C ends it").await;
+    terminal.types(b"first\n").await;
+    terminal.shows("\"text\":\"first\\n\"").await;
+    terminal.types(b"\x1a").await;
+    terminal.shows("Stopped").await;
+    terminal.types(b"[ \"$before\" = \"$(stty -g)\" ] && echo rest'ored'\n").await;
+    terminal.shows("restored").await;
+    terminal.types(b"fg\n").await;
+    terminal.types(b"second\n").await;
+    terminal.shows("\"text\":\"second\\n\"").await;
+    terminal.types(b"\x03").await;
+    terminal.shows("app.exited").await;
+    terminal.shows("$ ").await;
+    terminal.types(b"[ \"$before\" = \"$(stty -g)\" ] && echo rest'ored'\n").await;
+    terminal.shows("restored").await;
+    terminal.types(b"exit\n").await;
 }

@@ -31,8 +31,17 @@ impl Terminal {
         let line = format!(
             "trap : INT; stty cols 60 rows 16; before=$(stty -g); {program}; echo \"exit $?\"; [ \"$before\" = \"$(stty -g)\" ] && echo restored"
         );
+        Self::run_with(&line, variables)
+    }
+
+    /// Starts a command line of a shell.
+    pub fn run(line: &str) -> Self {
+        Self::run_with(line, &[])
+    }
+
+    fn run_with(line: &str, variables: &[(&str, &Path)]) -> Self {
         let mut command = Command::new("script");
-        command.args(["--quiet", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
+        command.args(["--quiet", "--command", line, "/dev/null"]).env("SHELL", "/bin/sh").kill_on_drop(true);
         command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("no script(1) of util-linux: {error}"));

@@ -19,8 +19,8 @@ The command creates for this run only: a CA whose key stays in memory, a certifi
 it, and an app without heartbeat code. With --trust the CA is kept, and this system trusts it. The heartbeat is faster than \
 in production, so that its effects are visible at once.
 
-Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, 128 + n after signal n, 126 or 127 \
-if it cannot be started")]
+Exit codes: 0 ended as asked, 1 failed, 2 wrong usage; with a command the app's own, also after a second signal, \
+128 + n after signal n, 126 or 127 if it cannot be started")]
 pub struct DevArgs {
     /// Proxy this app instead of the built-in one: `http://host:port` or `unix:/path`.
     #[arg(long, value_name = "URL")]
@@ -52,6 +52,13 @@ pub struct DevArgs {
     pub(super) ca_out: Option<PathBuf>,
     #[command(flatten)]
     pub(super) app: AppArgs,
+}
+
+impl DevArgs {
+    /// Returns the arguments for an app to start.
+    pub(in crate::cli) fn app(&self) -> &AppArgs {
+        &self.app
+    }
 }
 
 /// The flags about the trust of this system.
