@@ -28,8 +28,8 @@ async fn idle_connections_do_not_delay_requests() {
 
     let mut idle = join_all((0..IDLE).map(|_| rig.connect())).await;
     for stream in idle.iter_mut().take(IDLE / 3) {
-        // A head that does not end.
-        stream.write_all(b"GET /v1/info HT").await.expect("the kernel takes it");
+        // A head that does not end. A connection that a newer one has replaced takes it no more.
+        drop(stream.write_all(b"GET /v1/info HT").await);
     }
     for _ in 0..10 {
         let began = Instant::now();
