@@ -109,7 +109,14 @@ fn a_hook_that_lasts_is_kept_on_demand() {
         let rendered = Charts::build(helm).render("umbrella", &["--set=broken=hook", "--set=proxy.keepPreStop=true"]);
         let (_, pod) = rendered.split_once("\n  name: broken\n").expect("the pod");
         let pod = pod.split_once("\n---\n").map_or(pod, |(pod, _)| pod);
-        assert!(pod.contains("preStop:\n            exec:\n") && !pod.contains("sleep:"), "{pod}");
+        let (app, others) = pod.split_once("image: app\n").expect("the app");
+        assert!(!app.contains("sleep:"), "{pod}");
+        let (app, others) = others.split_once("\n      - ").unwrap_or((others, ""));
+        assert!(app.contains("preStop:\n") && app.contains("exec:\n") && !app.contains("sleep:"), "{pod}");
+        // One without a hook, one with a shorter sleep, two with nulls: each must outlive the drain of 20 s.
+        let names = ["cache", "queue", "shipper", "worker"].map(|name| others.contains(&format!("image: {name}\n")));
+        assert_eq!(names, [true; 4], "{pod}");
+        assert_eq!(others.matches("sleep:\n              seconds: 20\n").count(), 4, "{pod}");
     }
 }
 

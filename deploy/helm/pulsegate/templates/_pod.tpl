@@ -1,6 +1,7 @@
 {{/*
 A pod's spec with the sidecar in it: `spec` is the one without, as a dict. The sidecar stands behind the init containers that
-end; every container of the app sleeps through the drain; the grace period covers the drain and the app's own.
+end; every container of the app sleeps through the drain, but for those whose own hook keepPreStop keeps; the grace period
+covers the drain and the app's own.
 */}}
 {{- define "pulsegate.podSpec" -}}
 {{- include "pulsegate.checks" . -}}
@@ -27,11 +28,12 @@ end; every container of the app sleeps through the drain; the grace period cover
 {{- end -}}
 {{- $_ := set $spec "initContainers" $inits -}}
 
-{{- if not $values.keepPreStop -}}
 {{- $seconds := include "pulsegate.drainSeconds" . | int -}}
 {{- range $container := $spec.containers -}}
 {{- $lifecycle := $container.lifecycle | default dict -}}
-{{- $own := dig "preStop" "sleep" "seconds" 0 $lifecycle | int -}}
+{{- $hook := $lifecycle.preStop | default dict -}}
+{{- if not (or $hook.exec $hook.httpGet $hook.tcpSocket) -}}
+{{- $own := ($hook.sleep | default dict).seconds | default 0 | int -}}
 {{- $_ := set $lifecycle "preStop" (dict "sleep" (dict "seconds" (max $own $seconds))) -}}
 {{- $_ := set $container "lifecycle" $lifecycle -}}
 {{- end -}}
@@ -81,8 +83,8 @@ end; every container of the app sleeps through the drain; the grace period cover
 {{- end -}}
 {{- if not $values.keepPreStop -}}
 {{- range $container := .spec.containers -}}
-{{- $hook := dig "lifecycle" "preStop" dict $container -}}
-{{- if or (hasKey $hook "exec") (hasKey $hook "httpGet") (hasKey $hook "tcpSocket") -}}
+{{- $hook := ($container.lifecycle | default dict).preStop | default dict -}}
+{{- if or $hook.exec $hook.httpGet $hook.tcpSocket -}}
 {{- $seconds := include "pulsegate.drainSeconds" $ -}}
 {{- fail (printf "pulsegate: container %s has a preStop hook of its own; let it last %s s, which the drain takes, and set keepPreStop: true" $container.name $seconds) -}}
 {{- end -}}
