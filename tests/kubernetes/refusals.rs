@@ -24,7 +24,45 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--set=pulsegate.config.admin.socket=/tmp/a"], &["config.admin.socket is set; remove it"]),
     (&["--set=pulsegate.config.tls.mode=terminate"], &["set plain: true instead"]),
     (&["--set=pulsegate.config.tls.acme.domains={a.example}"], &["let cert-manager write the Secret"]),
-    (&["--set=pulsegate.ports.https=3000"], &["port 3000 belongs to container app; set ports to others"]),
+    (
+        &["--set=pulsegate.ports.https=4000", "--set=pulsegate.config.upstream.url=http://127.0.0.1:4000"],
+        &["config.upstream.url is http://127.0.0.1:4000, but pulsegate itself listens on this port (ports.https)"],
+    ),
+    (
+        &["--set=pulsegate.ports.https=3000", OTHER_APP],
+        &["port 3000 belongs to container app; set ports.https to another"],
+    ),
+    (
+        &["--set-string=pulsegate.config.listen.redirect=[::]:3000", OTHER_APP],
+        &["port 3000 belongs to container app; set config.listen.redirect to another"],
+    ),
+    (&["--set=pulsegate.ports.https=9090"], &["ports.health and ports.https are both 9090; set one of them"]),
+    (&["--set=pulsegate.ports.health=8443"], &["ports.health and ports.https are both 8443; set one of them"]),
+    (
+        &["--set=pulsegate.plain=true", "--set=pulsegate.ports.http=9090", TRUSTED],
+        &["ports.health and ports.http are both 9090; set one of them"],
+    ),
+    (
+        &["--set-string=pulsegate.config.listen.redirect=0.0.0.0:9090"],
+        &["config.listen.redirect and ports.health are both 9090"],
+    ),
+    (
+        &["--set=pulsegate.config.upstream.url=unix:/run/app.sock"],
+        &["config.upstream.url is a unix socket", "port of the app"],
+    ),
+    (
+        &["--set-json", r#"pulsegate.config.route=[{"path":"/a/","upstream":"unix:/run/a.sock"}]"#],
+        &["config.route[0].upstream is a unix socket"],
+    ),
+    (
+        &["--set-json", r#"pulsegate.config.route=[{"path":"/a/","upstream":{"url":"unix:/run/a.sock"}}]"#],
+        &["config.route[0].upstream is a unix socket"],
+    ),
+    (
+        &["--set=pulsegate.config.tls.certificate=/a.crt"],
+        &["config.tls.certificate is set; remove it and name the Secret in tlsSecret"],
+    ),
+    (&["--set=pulsegate.config.tls.private_key=/a.key"], &["config.tls.private_key is set; remove it"]),
     (&[CERT_MANAGER], &["tls.certManager.dnsNames is empty; write the names of the site"]),
     (
         &["--set=tls.certManager.dnsNames={a}", CERT_MANAGER, "--set=tls.certificate=x", "--set=tls.privateKey=x"],
@@ -61,6 +99,12 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--set=colour=red"], &["colour", "llowed"]),
 ];
 
+/// Another app than that of the pod, so that the ports of the pod decide.
+const OTHER_APP: &str = "--set=pulsegate.config.upstream.url=http://app.example:3000";
+
+/// What plain HTTP needs beside it.
+const TRUSTED: &str = "--set=pulsegate.config.forwarded.trusted_proxies={10.0.0.0/8}";
+
 const CERT_MANAGER: &str = "--set=tls.certManager.enabled=true";
 
 const ROUTE_THAT_WAITS: &str = r#"pulsegate.config.route=[{"path":"/a/","heartbeat":{"close_grace":"9s"}}]"#;
@@ -83,7 +127,8 @@ const REFUSED_PODS: &[(&str, &[&str])] = &[
     ("hook", &["container app has a preStop hook of its own; let it last 20 s", "keepPreStop: true"]),
     ("container", &["has a container named pulsegate already; remove it"]),
     ("volume", &["has a volume named pulsegate-run already; remove it"]),
-    ("port", &["port 9090 belongs to container app"]),
+    ("port", &["port 9090 belongs to container app; set ports.health to another"]),
+    ("host", &["hostNetwork: true", "remove it"]),
     ("empty", &["the pod's spec has no containers"]),
     ("list", &["the pod's spec is no YAML"]),
     ("text", &["spec is no map"]),
@@ -117,6 +162,19 @@ fn a_hook_that_lasts_is_kept_on_demand() {
         let names = ["cache", "queue", "shipper", "worker"].map(|name| others.contains(&format!("image: {name}\n")));
         assert_eq!(names, [true; 4], "{pod}");
         assert_eq!(others.matches("sleep:\n              seconds: 20\n").count(), 4, "{pod}");
+    }
+}
+
+/// A grace period of 0, no group, and a UDP port of the same number are what they are.
+#[test]
+fn zeros_and_nulls_of_a_pod_mean_what_kubernetes_says() {
+    for helm in HELMS {
+        let rendered = Charts::build(helm).render("umbrella", &["--set=broken=edges"]);
+        let (_, pod) = rendered.split_once("\n  name: broken\n").expect("the pod");
+        let pod = pod.split_once("\n---\n").map_or(pod, |(pod, _)| pod);
+        for part in ["terminationGracePeriodSeconds: 20\n", "fsGroup: 65532\n", "protocol: UDP\n"] {
+            assert!(pod.contains(part), "{helm}: no {part:?} in {pod}");
+        }
     }
 }
 

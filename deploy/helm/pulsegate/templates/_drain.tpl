@@ -49,7 +49,7 @@ given. Fails if terminationGracePeriodSeconds of the values is too short.
 {{- $values := include "pulsegate.values" . | fromYaml -}}
 {{- $drain := include "pulsegate.drainSeconds" . | int -}}
 {{- $total := $values.terminationGracePeriodSeconds -}}
-{{- $app := .app | default 30 | int -}}
+{{- $app := int (ternary 30 .app (kindIs "invalid" .app)) -}}
 {{- if kindIs "invalid" $total -}}
 {{- add $drain $app -}}
 {{- else -}}

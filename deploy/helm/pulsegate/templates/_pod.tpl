@@ -39,14 +39,14 @@ covers the drain and the app's own.
 {{- end -}}
 {{- end -}}
 {{- $context := pick . "root" "name" "values" -}}
-{{- with $spec.terminationGracePeriodSeconds -}}
-{{- $_ := set $context "app" (int .) -}}
+{{- if not (kindIs "invalid" $spec.terminationGracePeriodSeconds) -}}
+{{- $_ := set $context "app" (int $spec.terminationGracePeriodSeconds) -}}
 {{- end -}}
 {{- $_ := set $spec "terminationGracePeriodSeconds" (include "pulsegate.gracePeriod" $context | int) -}}
 
 {{- $_ := set $spec "volumes" (concat ($spec.volumes | default list) (include "pulsegate.volumes" . | fromYamlArray)) -}}
 {{- $security := $spec.securityContext | default dict -}}
-{{- if not (hasKey $security "fsGroup") -}}
+{{- if kindIs "invalid" $security.fsGroup -}}
 {{- $_ := set $security "fsGroup" 65532 -}}
 {{- end -}}
 {{- $_ := set $spec "securityContext" $security -}}
@@ -65,14 +65,19 @@ covers the drain and the app's own.
 {{- if not .spec.containers -}}
 {{- fail "pulsegate: the pod's spec has no containers; pass the whole spec of the pod" -}}
 {{- end -}}
-{{- $taken := list (int (ternary $values.ports.http $values.ports.https $values.plain)) (int $values.ports.health) -}}
+{{- if .spec.hostNetwork -}}
+{{- fail "pulsegate: the pod's spec has hostNetwork: true, where the sidecar's ports would be the node's; remove it" -}}
+{{- end -}}
+{{- $taken := include "pulsegate.ownPorts" (dict "values" $values) | fromYaml -}}
 {{- range $container := concat .spec.containers (.spec.initContainers | default list) -}}
 {{- if eq $container.name "pulsegate" -}}
 {{- fail "pulsegate: the pod's spec has a container named pulsegate already; remove it" -}}
 {{- end -}}
 {{- range $port := $container.ports -}}
-{{- if has (int $port.containerPort) $taken -}}
-{{- fail (printf "pulsegate: port %d belongs to container %s; set ports to others" (int $port.containerPort) $container.name) -}}
+{{- range $key, $own := $taken -}}
+{{- if and (eq (int $port.containerPort) (int $own)) (eq ($port.protocol | default "TCP") "TCP") -}}
+{{- fail (printf "pulsegate: port %d belongs to container %s; set %s to another" (int $own) $container.name $key) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
