@@ -1,6 +1,6 @@
 //! Values that must not render, each with the sentence that names the remedy.
 
-use super::made::{Charts, HELMS};
+use super::made::{Charts, HELMS, succeed};
 
 /// Arguments of `helm template` for the example, and words of the error under every helm.
 const REFUSED: &[(&[&str], &[&str])] = &[
@@ -63,6 +63,15 @@ const REFUSED: &[(&[&str], &[&str])] = &[
         &["config.tls.certificate is set; remove it and name the Secret in tlsSecret"],
     ),
     (&["--set=pulsegate.config.tls.private_key=/a.key"], &["config.tls.private_key is set; remove it"]),
+    (&["--set=pulsegate.config.drain.window=999us"], &["config.drain.window is \"999us\", which is too short"]),
+    (&["--set=pulsegate.resources.limits.memory=128Mi"], &["limits.memory is 128Mi", "config.limits.memory (128MiB)"]),
+    (&["--set=pulsegate.config.limits.memory=1GiB"], &["resources.limits.memory is 256Mi", "(1GiB); raise the one"]),
+    (
+        &["--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=5", "--set=autoscaling.maxReplicas=2"],
+        &["autoscaling.minReplicas is more than autoscaling.maxReplicas"],
+    ),
+    (&["--set=pulsegate.tlsSecret=Foo_Bar"], &["tlsSecret", "pattern"]),
+    (&["--set=pulsegate.image=a b"], &["image", "pattern"]),
     (&[CERT_MANAGER], &["tls.certManager.dnsNames is empty; write the names of the site"]),
     (
         &["--set=tls.certManager.dnsNames={a}", CERT_MANAGER, "--set=tls.certificate=x", "--set=tls.privateKey=x"],
@@ -178,6 +187,42 @@ fn zeros_and_nulls_of_a_pod_mean_what_kubernetes_says() {
     }
 }
 
+/// Every unit that the schema lets through counts in the drain as it does in the program.
+#[test]
+fn every_unit_of_a_duration_is_calculated() {
+    let charts = Charts::build("helm4");
+    for (window, seconds) in [
+        ("15seconds", 27),
+        ("2minutes", 132),
+        ("1min 1sec", 73),
+        ("1hour", 3612),
+        ("1 hr", 3612),
+        ("1day", 86_412),
+        ("1500msec", 14),
+        ("2000000us", 14),
+        ("0", 12),
+    ] {
+        let rendered =
+            charts.render("express-example", &["--set-string", &format!("pulsegate.config.drain.window={window}")]);
+        let wanted = format!("sleep:\n              seconds: {seconds}\n");
+        assert!(rendered.contains(&wanted), "{window}: {rendered}");
+    }
+}
+
+#[test]
+fn long_names_of_releases_stay_apart() {
+    let charts = Charts::build("helm4");
+    let [one, other] = ["a", "b"].map(|last| {
+        let release = format!("{}{last}", "x".repeat(52));
+        let mut command = charts.command();
+        let rendered = succeed(command.args(["template", &release, "express-example"]));
+        let name = rendered.lines().find_map(|line| line.strip_prefix("  name: ")).expect("a name").to_owned();
+        assert!(name.len() <= 50, "{name}");
+        name
+    });
+    assert_ne!(one, other);
+}
+
 #[test]
 fn limits_that_just_suffice_are_accepted() {
     let accepted: &[&[&str]] = &[
@@ -187,6 +232,12 @@ fn limits_that_just_suffice_are_accepted() {
         &["--set=global.region=eu"],
         &["--set=pulsegate.config.drain.window=1h 30m 2s"],
         &["--set=pulsegate.config.drain.delay=0s"],
+        &["--set=pulsegate.resources.limits.memory=160Mi"],
+        &["--set=pulsegate.resources.limits.memory=200000000"],
+        &["--set-string=pulsegate.resources.limits.memory=2e8"],
+        &["--set=pulsegate.config.limits.memory=234881024"],
+        &["--set=pulsegate.resources.limits=null"],
+        &["--set=pulsegate.image=registry:5000/a/pulsegate@sha256:0123"],
     ];
     for helm in HELMS {
         let charts = Charts::build(helm);

@@ -57,6 +57,25 @@ The values of the sidecar, as YAML. Every template of this chart takes a dict:
 {{- fail "pulsegate: plain is set; name the ingress in config.forwarded.trusted_proxies, such as [\"10.0.0.0/8\"]" -}}
 {{- end -}}
 {{- include "pulsegate.addressChecks" (dict "values" $values) -}}
+{{- $held := include "pulsegate.bytes" (dig "limits" "memory" "" $values.config) | float64 -}}
+{{- $limit := ($values.resources.limits | default dict).memory | default "" -}}
+{{- $most := include "pulsegate.bytes" $limit | float64 -}}
+{{- if and (gt $most 0.0) (lt $most (addf $held 33554432)) -}}
+{{- fail (printf "pulsegate: resources.limits.memory is %v, and pulsegate takes 32 MiB beside config.limits.memory (%v); raise the one, or lower the other" $limit (dig "limits" "memory" "" $values.config)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Bytes in a size of Kubernetes or of the configuration, such as 256Mi or "128 MiB"; 0 for one that is neither. */}}
+{{- define "pulsegate.bytes" -}}
+{{- $text := regexReplaceAll "(?i)b$" (ternary (toString .) (int64 (. | default 0) | toString) (kindIs "string" .)) "" -}}
+{{- $powers := dict "" 1 "K" 1000 "Ki" 1024 "M" 1000000 "Mi" 1048576 "G" 1000000000 "Gi" 1073741824 "T" 1000000000000 "Ti" 1099511627776 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text | lower | title -}}
+{{- $number := regexFind "^[0-9]+(?:\\.[0-9]+)?" $text -}}
+{{- if and (regexMatch "^[0-9]+(?:\\.[0-9]+)?\\s*[A-Za-z]*$" $text) (hasKey $powers $unit) -}}
+{{- mulf (float64 $number) (get $powers $unit) -}}
+{{- else -}}
+0
+{{- end -}}
 {{- end -}}
 
 {{/* The ports on which the sidecar listens, by the key that sets each, as YAML; a dict with `values`. */}}
