@@ -94,6 +94,7 @@ fn notes_name_the_next_steps() {
     let (_, notes) = said.split_once("\nNOTES:\n").expect("notes");
     for part in [
         "kubectl create secret tls demo-express-example-tls --namespace chat --cert=tls.crt --key=tls.key",
+        "An Ingress in front of it must lead to port 443 over TLS",
         "kubectl rollout status deployment/demo-express-example --namespace chat",
         "closes its sessions over 15s, and stops its app after 27 s",
     ] {

@@ -1,8 +1,11 @@
 //! `deploy/kubernetes`: the component, the example, and the policies for it.
 
 use std::fs;
+use std::process::Command;
 
-use super::made::{Judge, golden, kustomize, root};
+use tempfile::TempDir;
+
+use super::made::{Judge, golden, kustomize, root, succeed};
 
 const OVERLAY: &str = "deploy/kubernetes/example/overlay";
 
@@ -41,6 +44,29 @@ fn the_component_takes_every_kind_of_workload() {
     let rendered = kustomize("tests/kubernetes/mixed");
     golden("tests/kubernetes/golden/mixed.yaml", &rendered);
     Judge::new(&["pulsegate-tls"]).file("mixed.yaml", &rendered).run("judge.py");
+}
+
+/// Patches of a kustomization come after its components: the times of the app win, and numbers stay numbers.
+#[test]
+fn a_patch_after_the_component_keeps_what_the_app_had() {
+    let rendered = kustomize("tests/kubernetes/own");
+    golden("tests/kubernetes/golden/own.yaml", &rendered);
+    Judge::new(&["pulsegate-tls"]).with("--own-hook=worker").file("own.yaml", &rendered).run("judge.py");
+    let patch = fs::read_to_string(root().join("tests/kubernetes/own/pod-patch.yaml")).expect("it is there");
+    let page = fs::read_to_string(root().join("deploy/README.md")).expect("it is there");
+    assert!(page.contains(&format!("```yaml\n{patch}```\n")), "deploy/README.md does not show {patch}");
+}
+
+#[test]
+fn a_comparison_names_what_the_component_replaces() {
+    let folder = TempDir::with_prefix("pulsegate-kubernetes-").expect("make a directory");
+    fs::write(folder.path().join("before.yaml"), kustomize("tests/kubernetes/own/base")).expect("write a file");
+    fs::write(folder.path().join("after.yaml"), kustomize("tests/kubernetes/own/unpatched")).expect("write a file");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat after.yaml | diff before.yaml - | grep '^<'"]).current_dir(folder.path());
+    let said = succeed(&mut shell);
+    let replaced: Vec<_> = said.lines().map(|line| line.trim_start_matches(['<', ' '])).collect();
+    assert_eq!(replaced, ["seconds: 60", "fsGroup: 2000", "terminationGracePeriodSeconds: 120"], "{said}");
 }
 
 #[test]

@@ -89,6 +89,15 @@ fn a_chart_of_helm_create_takes_the_sidecar() {
         ] {
             assert!(after.contains(part) && !before.contains(part), "{part}: {after}");
         }
+        // The Ingress of the chart keeps its port: the page says so, and this is its first way out, and its second.
+        let ingress = ["--set=ingress.enabled=true"];
+        let rendered = charts.render("app", &ingress);
+        assert!(rendered.contains("                  number: 80\n") && rendered.contains("port: 443\n"), "{rendered}");
+        let moved = charts.render("app", &["--set=ingress.enabled=true", "--set=service.port=443"]);
+        assert!(moved.contains("                  number: 443\n"), "{moved}");
+        let trusted = "--set=pulsegate.config.forwarded.trusted_proxies={10.0.0.0/8}";
+        let plain = charts.render("app", &["--set=ingress.enabled=true", "--set=pulsegate.plain=true", trusted]);
+        assert!(plain.contains("                  number: 80\n") && plain.contains("port: 80\n"), "{plain}");
         // The app stays as it was.
         for part in ["image: nginx:", "containerPort: 80\n", "port: http\n", "serviceAccountName: demo-app\n"] {
             let count = |text: &str| text.replace('"', "").matches(part).count();

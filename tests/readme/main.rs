@@ -144,6 +144,17 @@ const COMMANDS: &[(&str, Tried)] = &[
         Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "fn the_overlay_is_the_app_behind_pulsegate" },
     ),
     (
+        "kubectl kustomize . > before.yaml",
+        Tried::Elsewhere {
+            file: "tests/kubernetes/component.rs",
+            by: "fn a_comparison_names_what_the_component_replaces",
+        },
+    ),
+    (
+        "kubectl kustomize . | diff before.yaml - | grep '^<'",
+        Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "| diff before.yaml - | grep '^<'" },
+    ),
+    (
         "kubectl apply -f deploy/monitoring/networkpolicy.yaml -f deploy/monitoring/pdb.yaml",
         Tried::Elsewhere { file: "tests/kubernetes/component.rs", by: "fn policies_fit_the_example" },
     ),

@@ -1,11 +1,19 @@
 {{/* Milliseconds in a duration such as "1m 30s": a dict with `key`, for the error, and `text`. */}}
 {{- define "pulsegate.milliseconds" -}}
-{{- $units := dict "ms" 1 "s" 1000 "sec" 1000 "secs" 1000 "m" 60000 "min" 60000 "mins" 60000 "h" 3600000 -}}
-{{- $parts := regexFindAll "[0-9]+(?:\\.[0-9]+)?\\s*[a-z]+" (toString .text) -1 -}}
-{{- $rest := regexReplaceAll "[0-9]+(?:\\.[0-9]+)?\\s*[a-z]+" (toString .text) "" | trim -}}
+{{- $units := dict -}}
+{{- range $each := list (list 0.000001 "ns" "nsec" "nanos") (list 0.001 "us" "usec" "µs") (list 1 "ms" "msec" "millis")
+      (list 1000 "s" "sec" "secs" "second" "seconds") (list 60000 "m" "min" "mins" "minute" "minutes")
+      (list 3600000 "h" "hr" "hrs" "hour" "hours") (list 86400000 "d" "day" "days")
+      (list 604800000 "w" "wk" "wks" "week" "weeks") -}}
+{{- range $unit := rest $each -}}
+{{- $_ := set $units $unit (first $each) -}}
+{{- end -}}
+{{- end -}}
+{{- $parts := regexFindAll "[0-9]+(?:\\.[0-9]+)?\\s*[a-zA-Zµ]+" (toString .text) -1 -}}
+{{- $rest := regexReplaceAll "[0-9]+(?:\\.[0-9]+)?\\s*[a-zA-Zµ]+" (toString .text) "" | trim -}}
 {{- $sum := 0.0 -}}
 {{- range $part := $parts -}}
-{{- $unit := regexFind "[a-z]+$" $part -}}
+{{- $unit := regexFind "[a-zA-Zµ]+$" $part -}}
 {{- if not (hasKey $units $unit) -}}
 {{- $rest = $part -}}
 {{- else -}}
@@ -14,6 +22,9 @@
 {{- end -}}
 {{- if and (ne (toString .text) "0") (or $rest (not $parts)) -}}
 {{- fail (printf "pulsegate: config.%s is %q, and no duration; write one such as \"15s\"" .key (toString .text)) -}}
+{{- end -}}
+{{- if and (gt $sum 0.0) (lt $sum 1.0) -}}
+{{- fail (printf "pulsegate: config.%s is %q, which is too short; write \"1ms\" or more" .key (toString .text)) -}}
 {{- end -}}
 {{- $sum -}}
 {{- end -}}
@@ -49,7 +60,7 @@ given. Fails if terminationGracePeriodSeconds of the values is too short.
 {{- $values := include "pulsegate.values" . | fromYaml -}}
 {{- $drain := include "pulsegate.drainSeconds" . | int -}}
 {{- $total := $values.terminationGracePeriodSeconds -}}
-{{- $app := .app | default 30 | int -}}
+{{- $app := int (ternary 30 .app (kindIs "invalid" .app)) -}}
 {{- if kindIs "invalid" $total -}}
 {{- add $drain $app -}}
 {{- else -}}

@@ -1,6 +1,7 @@
 {{/*
 A pod's spec with the sidecar in it: `spec` is the one without, as a dict. The sidecar stands behind the init containers that
-end; every container of the app sleeps through the drain; the grace period covers the drain and the app's own.
+end; every container of the app sleeps through the drain, but for those whose own hook keepPreStop keeps; the grace period
+covers the drain and the app's own.
 */}}
 {{- define "pulsegate.podSpec" -}}
 {{- include "pulsegate.checks" . -}}
@@ -27,24 +28,25 @@ end; every container of the app sleeps through the drain; the grace period cover
 {{- end -}}
 {{- $_ := set $spec "initContainers" $inits -}}
 
-{{- if not $values.keepPreStop -}}
 {{- $seconds := include "pulsegate.drainSeconds" . | int -}}
 {{- range $container := $spec.containers -}}
 {{- $lifecycle := $container.lifecycle | default dict -}}
-{{- $own := dig "preStop" "sleep" "seconds" 0 $lifecycle | int -}}
+{{- $hook := $lifecycle.preStop | default dict -}}
+{{- if not (or $hook.exec $hook.httpGet $hook.tcpSocket) -}}
+{{- $own := ($hook.sleep | default dict).seconds | default 0 | int -}}
 {{- $_ := set $lifecycle "preStop" (dict "sleep" (dict "seconds" (max $own $seconds))) -}}
 {{- $_ := set $container "lifecycle" $lifecycle -}}
 {{- end -}}
 {{- end -}}
 {{- $context := pick . "root" "name" "values" -}}
-{{- with $spec.terminationGracePeriodSeconds -}}
-{{- $_ := set $context "app" (int .) -}}
+{{- if not (kindIs "invalid" $spec.terminationGracePeriodSeconds) -}}
+{{- $_ := set $context "app" (int $spec.terminationGracePeriodSeconds) -}}
 {{- end -}}
 {{- $_ := set $spec "terminationGracePeriodSeconds" (include "pulsegate.gracePeriod" $context | int) -}}
 
 {{- $_ := set $spec "volumes" (concat ($spec.volumes | default list) (include "pulsegate.volumes" . | fromYamlArray)) -}}
 {{- $security := $spec.securityContext | default dict -}}
-{{- if not (hasKey $security "fsGroup") -}}
+{{- if kindIs "invalid" $security.fsGroup -}}
 {{- $_ := set $security "fsGroup" 65532 -}}
 {{- end -}}
 {{- $_ := set $spec "securityContext" $security -}}
@@ -63,14 +65,19 @@ end; every container of the app sleeps through the drain; the grace period cover
 {{- if not .spec.containers -}}
 {{- fail "pulsegate: the pod's spec has no containers; pass the whole spec of the pod" -}}
 {{- end -}}
-{{- $taken := list (int (ternary $values.ports.http $values.ports.https $values.plain)) (int $values.ports.health) -}}
+{{- if .spec.hostNetwork -}}
+{{- fail "pulsegate: the pod's spec has hostNetwork: true, where the sidecar's ports would be the node's; remove it" -}}
+{{- end -}}
+{{- $taken := include "pulsegate.ownPorts" (dict "values" $values) | fromYaml -}}
 {{- range $container := concat .spec.containers (.spec.initContainers | default list) -}}
 {{- if eq $container.name "pulsegate" -}}
 {{- fail "pulsegate: the pod's spec has a container named pulsegate already; remove it" -}}
 {{- end -}}
 {{- range $port := $container.ports -}}
-{{- if has (int $port.containerPort) $taken -}}
-{{- fail (printf "pulsegate: port %d belongs to container %s; set ports to others" (int $port.containerPort) $container.name) -}}
+{{- range $key, $own := $taken -}}
+{{- if and (eq (int $port.containerPort) (int $own)) (eq ($port.protocol | default "TCP") "TCP") -}}
+{{- fail (printf "pulsegate: port %d belongs to container %s; set %s to another" (int $own) $container.name $key) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -81,8 +88,8 @@ end; every container of the app sleeps through the drain; the grace period cover
 {{- end -}}
 {{- if not $values.keepPreStop -}}
 {{- range $container := .spec.containers -}}
-{{- $hook := dig "lifecycle" "preStop" dict $container -}}
-{{- if or (hasKey $hook "exec") (hasKey $hook "httpGet") (hasKey $hook "tcpSocket") -}}
+{{- $hook := ($container.lifecycle | default dict).preStop | default dict -}}
+{{- if or $hook.exec $hook.httpGet $hook.tcpSocket -}}
 {{- $seconds := include "pulsegate.drainSeconds" $ -}}
 {{- fail (printf "pulsegate: container %s has a preStop hook of its own; let it last %s s, which the drain takes, and set keepPreStop: true" $container.name $seconds) -}}
 {{- end -}}
