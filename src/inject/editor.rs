@@ -2,6 +2,7 @@
 
 use super::edits::{TextEdits, behind, next_line};
 use super::error::InjectError;
+use super::fingerprint;
 use super::layout::{Insertion, Layout};
 use super::objects::ManifestObject;
 use super::record::{ANNOTATION, InjectRecord};
@@ -99,7 +100,15 @@ impl ObjectEditor<'_> {
         let at = behind(self.text, mapping.end, mapping.column);
         let depth = depth(path) + 1;
         self.edits.insert(at, depth, self.layout.entry(mapping.column, key, value));
-        self.record.added.push(join(path, key));
+        self.record_added(join(path, key), value);
+    }
+
+    /// Records an entry or item that is inserted, and its fingerprint.
+    fn record_added(&mut self, path: String, value: &Insertion) {
+        if let Ok(fingerprint) = fingerprint::of_insertion(&self.layout, value) {
+            self.record.now.insert(path.clone(), fingerprint);
+        }
+        self.record.added.push(path);
     }
 
     /// Adds `child: value` below the key `key` of a block mapping; the key is added where it is missing, and filled where
@@ -118,15 +127,17 @@ impl ObjectEditor<'_> {
     ) -> Result<(), InjectError> {
         let below = join(path, key);
         let Some(entry) = mapping.entry(key) else {
-            self.add_entry(mapping, path, key, &Insertion::Mapping(vec![(child.to_owned(), value)]));
-            self.record.added.push(join(&below, child));
+            self.add_entry(mapping, path, key, &Insertion::Mapping(vec![(child.to_owned(), value.clone())]));
+            // The key goes when it is left empty, whatever else it holds.
+            self.record.now.remove(&below);
+            self.record_added(join(&below, child), &value);
             return Ok(());
         };
         if entry.value.is_empty() {
             let at = self.empty(entry, &below)?;
             let text = self.layout.entry(mapping.column + self.layout.step, child, &value);
             self.edits.insert(at, depth(&below) + 1, text);
-            self.record.added.push(join(&below, child));
+            self.record_added(join(&below, child), &value);
             return Ok(());
         }
         let existing = self.block_mapping(&entry.value, key)?;
@@ -148,7 +159,10 @@ impl ObjectEditor<'_> {
     ) -> Result<(), InjectError> {
         let (names, values): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         match mapping.entry(key) {
-            None => self.add_entry(mapping, "", key, &Insertion::Sequence(values)),
+            None => {
+                self.add_entry(mapping, "", key, &Insertion::Sequence(values.clone()));
+                self.record.now.remove(key);
+            }
             Some(entry) if entry.value.is_empty() => {
                 let at = self.empty(entry, key)?;
                 self.insert_items(at, mapping.column + self.layout.dash, &values);
@@ -159,7 +173,9 @@ impl ObjectEditor<'_> {
                 self.insert_items(at, column, &values);
             }
         }
-        self.record.added.extend(names.into_iter().map(|name| join(key, name)));
+        for (name, value) in names.into_iter().zip(&values) {
+            self.record_added(join(key, name), value);
+        }
         Ok(())
     }
 
@@ -173,6 +189,7 @@ impl ObjectEditor<'_> {
         let colon = self.replaceable(entry, key)?;
         let end = entry.value.end.max(colon);
         self.record.was.insert(path.to_owned(), self.text[colon..end].to_owned());
+        self.record.now.insert(path.to_owned(), value.to_owned());
         self.edits.replace(colon..end, format!(" {value}"));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::edits::{TextEdits, line_ending};
 use super::error::InjectError;
+use super::network_policies;
 use super::objects::ManifestObject;
 use super::options::InjectOptions;
 use super::pod::PodView;
@@ -82,6 +83,17 @@ impl<'a> Injection<'a> {
             self.notes.push(format!(
                 "no Service in this input leads to port {} of {title}; let yours lead to targetPort {}",
                 file.upstream, file.port
+            ));
+        }
+        if let Some(policy) = network_policies::blocking(self.objects, workload, file.port, facts.port_name) {
+            self.notes.push(format!(
+                "{} selects {title} and does not admit port {}, the sidecar's; admit it instead of port {}, and port {} for Prometheus",
+                policy.title(), file.port, file.upstream, file.health
+            ));
+        }
+        if let Some(port) = file.redirect {
+            self.notes.push(format!(
+                "listen.redirect is port {port} of {title}, to which inject leads no Service; add a port with targetPort {port} to yours"
             ));
         }
         if file.has_tls {
@@ -190,6 +202,9 @@ fn proxy_file(
     };
     pod.refuse_taken(file.port, file.upstream, "listen.address")?;
     pod.refuse_taken(file.health, file.upstream, "admin.health")?;
+    if let Some(port) = file.redirect {
+        pod.refuse_taken(port, file.upstream, "listen.redirect")?;
+    }
     Ok(file)
 }
 
