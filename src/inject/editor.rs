@@ -123,25 +123,25 @@ impl ObjectEditor<'_> {
         path: &str,
         key: &str,
         child: &str,
-        value: Insertion,
+        value: &Insertion,
     ) -> Result<(), InjectError> {
         let below = join(path, key);
         let Some(entry) = mapping.entry(key) else {
             self.add_entry(mapping, path, key, &Insertion::Mapping(vec![(child.to_owned(), value.clone())]));
             // The key goes when it is left empty, whatever else it holds.
             self.record.now.remove(&below);
-            self.record_added(join(&below, child), &value);
+            self.record_added(join(&below, child), value);
             return Ok(());
         };
         if entry.value.is_empty() {
             let at = self.empty(entry, &below)?;
-            let text = self.layout.entry(mapping.column + self.layout.step, child, &value);
+            let text = self.layout.entry(mapping.column + self.layout.step, child, value);
             self.edits.insert(at, depth(&below) + 1, text);
-            self.record_added(join(&below, child), &value);
+            self.record_added(join(&below, child), value);
             return Ok(());
         }
         let existing = self.block_mapping(&entry.value, key)?;
-        self.add_entry(existing, &below, child, &value);
+        self.add_entry(existing, &below, child, value);
         Ok(())
     }
 
@@ -215,11 +215,11 @@ impl ObjectEditor<'_> {
             edits: &mut trial,
             record: InjectRecord::default(),
         };
-        probe.add_below(metadata, path, "annotations", ANNOTATION, Insertion::inline(""))?;
+        probe.add_below(metadata, path, "annotations", ANNOTATION, &Insertion::inline(""))?;
         self.record.added.extend(probe.record.added.into_iter().filter(|path| !path.ends_with(ANNOTATION)));
         self.record.was.extend(probe.record.was);
         let scalar = self.record.scalar();
-        self.add_below(metadata, path, "annotations", ANNOTATION, Insertion::Inline(scalar))
+        self.add_below(metadata, path, "annotations", ANNOTATION, &Insertion::Inline(scalar))
     }
 
     /// Removes the text of an empty value, and returns the place of the lines below its key.

@@ -46,7 +46,7 @@ pub(super) fn uninject(text: &str) -> Result<Restored, InjectError> {
         if record.document && removal.is_edited("data", object.root.get("data")) {
             removal.note("data was edited since it was injected, and the edit is lost; save it in a file, and inject with --config FILE");
         }
-        if record.document && !std::ptr::eq(object.root, &*object.document.root) {
+        if record.document && !std::ptr::eq(object.root, &raw const *object.document.root) {
             // The item of a List alone, as its neighbours are not of this record.
             removal.remove(Found::Item(object.root))?;
         } else if record.document {

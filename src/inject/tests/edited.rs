@@ -42,9 +42,9 @@ fn restored(text: &str) -> (String, Vec<String>) {
 
 /// Returns the documents of a text as the items of a List.
 fn list(documents: &[&str]) -> String {
-    let item = |document: &&str| -> String {
+    let item = |document: &&str| {
         let lines = document.lines().enumerate();
-        lines.map(|(at, line)| format!("{}{line}\n", if at == 0 { "- " } else { "  " })).collect()
+        lines.flat_map(|(at, line)| [if at == 0 { "- " } else { "  " }, line, "\n"]).collect::<String>()
     };
     format!("apiVersion: v1\nitems:\n{}kind: List\n", documents.iter().map(item).collect::<String>())
 }
