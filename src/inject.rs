@@ -125,12 +125,8 @@ fn chosen<'a>(objects: &[ManifestObject<'a>], options: &InjectOptions) -> Result
     if options.only.is_empty() {
         return Ok(workloads);
     }
-    let matches = |object: &ManifestObject<'_>, wanted: &str| match wanted.split_once('/') {
-        Some((kind, name)) => object.kind().eq_ignore_ascii_case(kind) && object.name() == Some(name),
-        None => object.name() == Some(wanted),
-    };
     for wanted in &options.only {
-        if !workloads.iter().any(|object| matches(object, wanted)) {
+        if !workloads.iter().any(|object| object.is_called(wanted)) {
             let known: Vec<_> = workloads
                 .iter()
                 .map(|object| format!("{}/{}", object.kind(), object.name().unwrap_or_default()))
@@ -138,7 +134,7 @@ fn chosen<'a>(objects: &[ManifestObject<'a>], options: &InjectOptions) -> Result
             return Err(InjectError::whole(format!("no workload is named {wanted:?}; there are {}", known.join(", "))));
         }
     }
-    Ok(workloads.into_iter().filter(|object| options.only.iter().any(|wanted| matches(object, wanted))).collect())
+    Ok(workloads.into_iter().filter(|object| options.only.iter().any(|wanted| object.is_called(wanted))).collect())
 }
 
 fn general_notes(objects: &[ManifestObject<'_>], options: &InjectOptions) -> Vec<String> {

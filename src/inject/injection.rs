@@ -91,14 +91,21 @@ impl<'a> Injection<'a> {
                 policy.title(), file.port, file.upstream, file.health
             ));
         }
+        if pod.ports.iter().any(|port| port.number == file.upstream && port.has_host_port) {
+            self.notes.push(format!(
+                "{title} has a hostPort for port {}, through which clients bypass the sidecar; remove it",
+                file.upstream
+            ));
+        }
         if let Some(port) = file.redirect {
             self.notes.push(format!(
                 "listen.redirect is port {port} of {title}, to which inject leads no Service; add a port with targetPort {port} to yours"
             ));
         }
         if file.has_tls {
+            let namespace = workload.namespace().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
             self.notes.push(format!(
-                "{title} needs the Secret {secret}: kubectl create secret tls {secret} --cert=tls.crt --key=tls.key, or a \
+                "{title} needs the Secret {secret}: kubectl create secret tls {secret}{namespace} --cert=tls.crt --key=tls.key, or a \
                  Certificate of cert-manager"
             ));
         }

@@ -99,6 +99,11 @@ pub(super) fn redirect(
             notes.push(format!("{title} is headless: its clients connect to port {} of a pod themselves", file.port));
             continue;
         }
+        if let Some(protocol) = port.text_at(&["appProtocol"]).filter(|protocol| *protocol != "https") {
+            notes.push(format!(
+                "{title}: appProtocol {protocol} of port {number} is no longer true, as the sidecar speaks TLS; write https, or inject with --plain"
+            ));
+        }
         match port.entry("port") {
             Some(entry) if becomes_443 => {
                 editor.replace_scalar(entry, &format!("{path}/port"), "443")?;

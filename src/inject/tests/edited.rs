@@ -210,3 +210,32 @@ fn what_the_api_server_adds_is_no_edit() {
     );
     assert_eq!(restored(&served), (DEPLOYMENT.to_owned(), vec![]));
 }
+
+#[test]
+fn what_is_no_longer_true_of_the_app_is_named() {
+    let text = edit(DEPLOYMENT, "  name: shop\n", "  name: shop\n  namespace: prod\n") + "          hostPort: 80\n";
+    let service = service("  - port: 80\n    appProtocol: http\n    targetPort: 3000\n");
+    let service = edit(&service, "  name: shop\n", "  name: shop\n  namespace: prod\n");
+    let notes = inject(&format!("{text}---\n{service}"), &options()).expect("injected").notes.join("\n");
+    for note in [
+        "create secret tls pulsegate-tls -n prod --cert=tls.crt",
+        "Deployment shop has a hostPort for port 3000, through which clients bypass",
+        "Service shop: appProtocol http of port 80 is no longer true",
+    ] {
+        assert!(notes.contains(note), "no {note:?} in {notes}");
+    }
+    let windows = edit(&text, "      containers:\n", "      os:\n        name: windows\n      containers:\n");
+    let error = inject(&windows, &options()).expect_err("refused");
+    assert!(error.line == Some(13) && error.message.starts_with("Deployment shop runs on Windows"), "{error}");
+    for (only, is_known) in [
+        ("shop", true),
+        ("deploy/shop", true),
+        ("Deployments/shop", true),
+        ("prod/shop", true),
+        ("test/shop", false),
+        ("sts/shop", false),
+    ] {
+        let options = super::InjectOptions { only: vec![only.to_owned()], ..options() };
+        assert_eq!(inject(&text, &options).is_ok(), is_known, "{only}");
+    }
+}
