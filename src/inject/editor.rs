@@ -52,10 +52,11 @@ impl ObjectEditor<'_> {
                 ));
             }
             if entries[..at].iter().any(|other| other.key.text() == Some(key)) {
-                return Err(InjectError::at(
-                    entry.key.line,
-                    format!("{what} has the key {key} twice; remove one of the two"),
-                ));
+                let remedy = match key {
+                    "apiVersion" | "kind" => "separate documents by a line with --- alone",
+                    _ => "remove one of the two",
+                };
+                return Err(InjectError::at(entry.key.line, format!("{what} has the key {key} twice; {remedy}")));
             }
         }
         Ok(node)

@@ -53,6 +53,15 @@ impl<'a> PodView<'a> {
                 format!("{} has no containers; write the app's container first", object.title()),
             ));
         }
+        for (at, container) in containers.iter().enumerate() {
+            let name = container.text_at(&["name"]);
+            if name.is_some() && containers[..at].iter().any(|other| other.text_at(&["name"]) == name) {
+                return Err(InjectError::at(
+                    container.line,
+                    format!("{} has two containers named {}; rename one", object.title(), name.unwrap_or_default()),
+                ));
+            }
+        }
         if let Some(flag) = spec.entry("hostNetwork").filter(|flag| flag.value.text() == Some("true")) {
             return Err(InjectError::at(
                 flag.key.line,

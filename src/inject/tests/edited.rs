@@ -239,3 +239,19 @@ fn what_is_no_longer_true_of_the_app_is_named() {
         assert_eq!(inject(&text, &options).is_ok(), is_known, "{only}");
     }
 }
+
+#[test]
+fn documents_and_containers_that_run_together_are_refused_by_line() {
+    let joined = format!("{DEPLOYMENT}{}", service("  - port: 80\n    targetPort: 3000\n"));
+    let error = inject(&joined, &options()).expect_err("refused");
+    assert!(
+        error.line == Some(16) && error.message.ends_with("twice; separate documents by a line with --- alone"),
+        "{error}"
+    );
+    let twice = format!("{DEPLOYMENT}      - name: app\n        image: b:1\n");
+    let error = inject(&twice, &options()).expect_err("refused");
+    assert!(
+        error.line == Some(16) && error.message == "Deployment shop has two containers named app; rename one",
+        "{error}"
+    );
+}
