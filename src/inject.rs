@@ -14,8 +14,10 @@
 mod editor;
 mod edits;
 mod error;
+mod fingerprint;
 mod injection;
 mod layout;
+mod network_policies;
 mod objects;
 mod options;
 mod pod;
@@ -47,7 +49,7 @@ use tree::{YamlContent, YamlNode};
 /// The manifest is not understood, has no workload, or something in it stands in the way. Nothing is injected then.
 pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, InjectError> {
     refuse_carriage_returns(text)?;
-    let base = removal::uninject(text)?.text;
+    let removal::Restored { text: base, notes: edited, .. } = removal::uninject(text)?;
     let ending = line_ending(&base);
     let newline = !base.is_empty() && !base.ends_with('\n');
     let whole = if newline { format!("{base}{ending}") } else { base.clone() };
@@ -65,10 +67,11 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
         injection.add(workload)?;
     }
     let mut changed = injection.finish(newline);
+    changed.notes.splice(..0, edited);
     changed.notes.extend(general_notes(&objects, options));
     // Nothing leaves here that cannot be taken back.
     match removal::uninject(&changed.text) {
-        Ok(restored) if restored.text == base => Ok(changed),
+        Ok(restored) if restored.text == base && restored.notes.is_empty() => Ok(changed),
         _ => Err(InjectError::whole(
             "what would be injected could not be removed again without a trace; write the manifest in the usual block style",
         )),
@@ -82,8 +85,8 @@ pub fn inject(text: &str, options: &InjectOptions) -> Result<ChangedManifest, In
 /// The manifest is no YAML, or what was injected was changed so that it cannot be removed.
 pub fn uninject(text: &str) -> Result<ChangedManifest, InjectError> {
     refuse_carriage_returns(text)?;
-    let removal::Restored { text, changed } = removal::uninject(text)?;
-    Ok(ChangedManifest { text, changed, notes: Vec::new() })
+    let removal::Restored { text, changed, notes } = removal::uninject(text)?;
+    Ok(ChangedManifest { text, changed, notes })
 }
 
 /// YAML reads a carriage return alone as a line break, as no tool here does.
@@ -122,12 +125,8 @@ fn chosen<'a>(objects: &[ManifestObject<'a>], options: &InjectOptions) -> Result
     if options.only.is_empty() {
         return Ok(workloads);
     }
-    let matches = |object: &ManifestObject<'_>, wanted: &str| match wanted.split_once('/') {
-        Some((kind, name)) => object.kind().eq_ignore_ascii_case(kind) && object.name() == Some(name),
-        None => object.name() == Some(wanted),
-    };
     for wanted in &options.only {
-        if !workloads.iter().any(|object| matches(object, wanted)) {
+        if !workloads.iter().any(|object| object.is_called(wanted)) {
             let known: Vec<_> = workloads
                 .iter()
                 .map(|object| format!("{}/{}", object.kind(), object.name().unwrap_or_default()))
@@ -135,7 +134,7 @@ fn chosen<'a>(objects: &[ManifestObject<'a>], options: &InjectOptions) -> Result
             return Err(InjectError::whole(format!("no workload is named {wanted:?}; there are {}", known.join(", "))));
         }
     }
-    Ok(workloads.into_iter().filter(|object| options.only.iter().any(|wanted| matches(object, wanted))).collect())
+    Ok(workloads.into_iter().filter(|object| options.only.iter().any(|wanted| object.is_called(wanted))).collect())
 }
 
 fn general_notes(objects: &[ManifestObject<'_>], options: &InjectOptions) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::edits::{TextEdits, behind, next_line};
 use super::error::InjectError;
+use super::fingerprint;
 use super::layout::{Insertion, Layout};
 use super::objects::ManifestObject;
 use super::record::{ANNOTATION, InjectRecord};
@@ -51,10 +52,11 @@ impl ObjectEditor<'_> {
                 ));
             }
             if entries[..at].iter().any(|other| other.key.text() == Some(key)) {
-                return Err(InjectError::at(
-                    entry.key.line,
-                    format!("{what} has the key {key} twice; remove one of the two"),
-                ));
+                let remedy = match key {
+                    "apiVersion" | "kind" => "separate documents by a line with --- alone",
+                    _ => "remove one of the two",
+                };
+                return Err(InjectError::at(entry.key.line, format!("{what} has the key {key} twice; {remedy}")));
             }
         }
         Ok(node)
@@ -99,7 +101,15 @@ impl ObjectEditor<'_> {
         let at = behind(self.text, mapping.end, mapping.column);
         let depth = depth(path) + 1;
         self.edits.insert(at, depth, self.layout.entry(mapping.column, key, value));
-        self.record.added.push(join(path, key));
+        self.record_added(join(path, key), value);
+    }
+
+    /// Records an entry or item that is inserted, and its fingerprint.
+    fn record_added(&mut self, path: String, value: &Insertion) {
+        if let Ok(fingerprint) = fingerprint::of_insertion(&self.layout, value) {
+            self.record.now.insert(path.clone(), fingerprint);
+        }
+        self.record.added.push(path);
     }
 
     /// Adds `child: value` below the key `key` of a block mapping; the key is added where it is missing, and filled where
@@ -114,23 +124,25 @@ impl ObjectEditor<'_> {
         path: &str,
         key: &str,
         child: &str,
-        value: Insertion,
+        value: &Insertion,
     ) -> Result<(), InjectError> {
         let below = join(path, key);
         let Some(entry) = mapping.entry(key) else {
-            self.add_entry(mapping, path, key, &Insertion::Mapping(vec![(child.to_owned(), value)]));
-            self.record.added.push(join(&below, child));
+            self.add_entry(mapping, path, key, &Insertion::Mapping(vec![(child.to_owned(), value.clone())]));
+            // The key goes when it is left empty, whatever else it holds.
+            self.record.now.remove(&below);
+            self.record_added(join(&below, child), value);
             return Ok(());
         };
         if entry.value.is_empty() {
             let at = self.empty(entry, &below)?;
-            let text = self.layout.entry(mapping.column + self.layout.step, child, &value);
+            let text = self.layout.entry(mapping.column + self.layout.step, child, value);
             self.edits.insert(at, depth(&below) + 1, text);
-            self.record.added.push(join(&below, child));
+            self.record_added(join(&below, child), value);
             return Ok(());
         }
         let existing = self.block_mapping(&entry.value, key)?;
-        self.add_entry(existing, &below, child, &value);
+        self.add_entry(existing, &below, child, value);
         Ok(())
     }
 
@@ -148,7 +160,10 @@ impl ObjectEditor<'_> {
     ) -> Result<(), InjectError> {
         let (names, values): (Vec<_>, Vec<_>) = items.into_iter().unzip();
         match mapping.entry(key) {
-            None => self.add_entry(mapping, "", key, &Insertion::Sequence(values)),
+            None => {
+                self.add_entry(mapping, "", key, &Insertion::Sequence(values.clone()));
+                self.record.now.remove(key);
+            }
             Some(entry) if entry.value.is_empty() => {
                 let at = self.empty(entry, key)?;
                 self.insert_items(at, mapping.column + self.layout.dash, &values);
@@ -159,7 +174,9 @@ impl ObjectEditor<'_> {
                 self.insert_items(at, column, &values);
             }
         }
-        self.record.added.extend(names.into_iter().map(|name| join(key, name)));
+        for (name, value) in names.into_iter().zip(&values) {
+            self.record_added(join(key, name), value);
+        }
         Ok(())
     }
 
@@ -173,6 +190,7 @@ impl ObjectEditor<'_> {
         let colon = self.replaceable(entry, key)?;
         let end = entry.value.end.max(colon);
         self.record.was.insert(path.to_owned(), self.text[colon..end].to_owned());
+        self.record.now.insert(path.to_owned(), value.to_owned());
         self.edits.replace(colon..end, format!(" {value}"));
         Ok(())
     }
@@ -198,11 +216,11 @@ impl ObjectEditor<'_> {
             edits: &mut trial,
             record: InjectRecord::default(),
         };
-        probe.add_below(metadata, path, "annotations", ANNOTATION, Insertion::inline(""))?;
+        probe.add_below(metadata, path, "annotations", ANNOTATION, &Insertion::inline(""))?;
         self.record.added.extend(probe.record.added.into_iter().filter(|path| !path.ends_with(ANNOTATION)));
         self.record.was.extend(probe.record.was);
         let scalar = self.record.scalar();
-        self.add_below(metadata, path, "annotations", ANNOTATION, Insertion::Inline(scalar))
+        self.add_below(metadata, path, "annotations", ANNOTATION, &Insertion::Inline(scalar))
     }
 
     /// Removes the text of an empty value, and returns the place of the lines below its key.

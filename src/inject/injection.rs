@@ -2,6 +2,7 @@
 
 use super::edits::{TextEdits, line_ending};
 use super::error::InjectError;
+use super::network_policies;
 use super::objects::ManifestObject;
 use super::options::InjectOptions;
 use super::pod::PodView;
@@ -84,9 +85,27 @@ impl<'a> Injection<'a> {
                 file.upstream, file.port
             ));
         }
-        if file.has_tls {
+        if let Some(policy) = network_policies::blocking(self.objects, workload, file.port, facts.port_name) {
             self.notes.push(format!(
-                "{title} needs the Secret {secret}: kubectl create secret tls {secret} --cert=tls.crt --key=tls.key, or a \
+                "{} selects {title} and does not admit port {}, the sidecar's; admit it instead of port {}, and port {} for Prometheus",
+                policy.title(), file.port, file.upstream, file.health
+            ));
+        }
+        if pod.ports.iter().any(|port| port.number == file.upstream && port.has_host_port) {
+            self.notes.push(format!(
+                "{title} has a hostPort for port {}, through which clients bypass the sidecar; remove it",
+                file.upstream
+            ));
+        }
+        if let Some(port) = file.redirect {
+            self.notes.push(format!(
+                "listen.redirect is port {port} of {title}, to which inject leads no Service; add a port with targetPort {port} to yours"
+            ));
+        }
+        if file.has_tls {
+            let namespace = workload.namespace().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
+            self.notes.push(format!(
+                "{title} needs the Secret {secret}: kubectl create secret tls {secret}{namespace} --cert=tls.crt --key=tls.key, or a \
                  Certificate of cert-manager"
             ));
         }
@@ -190,6 +209,9 @@ fn proxy_file(
     };
     pod.refuse_taken(file.port, file.upstream, "listen.address")?;
     pod.refuse_taken(file.health, file.upstream, "admin.health")?;
+    if let Some(port) = file.redirect {
+        pod.refuse_taken(port, file.upstream, "listen.redirect")?;
+    }
     Ok(file)
 }
 

@@ -19,6 +19,16 @@ const WORKLOADS: [(&str, &str, &[&str]); 6] = [
     ("v1", "Pod", &["spec"]),
 ];
 
+/// The short names of kinds in kubectl.
+const SHORT_NAMES: [(&str, &str); 6] = [
+    ("deployment", "deploy"),
+    ("statefulset", "sts"),
+    ("daemonset", "ds"),
+    ("replicaset", "rs"),
+    ("replicationcontroller", "rc"),
+    ("pod", "po"),
+];
+
 impl<'a> ManifestObject<'a> {
     pub(super) fn kind(&self) -> &'a str {
         self.root.text_at(&["kind"]).unwrap_or_default()
@@ -35,6 +45,17 @@ impl<'a> ManifestObject<'a> {
     /// Returns kind and name, as in `Deployment shop`.
     pub(super) fn title(&self) -> String {
         format!("{} {}", self.kind(), self.name().unwrap_or("without a name"))
+    }
+
+    /// Returns whether it is the one that is called `NAME`, `KIND/NAME` (also in kubectl's short forms) or
+    /// `NAMESPACE/NAME`.
+    pub(super) fn is_called(&self, wanted: &str) -> bool {
+        let Some((first, name)) = wanted.split_once('/') else { return self.name() == Some(wanted) };
+        let (first_lower, kind) = (first.to_ascii_lowercase(), self.kind().to_ascii_lowercase());
+        let short = SHORT_NAMES.iter().find(|(full, _)| *full == kind).map(|(_, short)| *short);
+        let is_kind =
+            first_lower == kind || first_lower.strip_suffix('s') == Some(&*kind) || short == Some(&*first_lower);
+        self.name() == Some(name) && (is_kind || self.namespace() == Some(first))
     }
 
     /// Returns whether it is of the kind `kind` in the API version `version`.

@@ -19,7 +19,7 @@ pub struct InjectOptions {
     pub plain: Option<Vec<Cidr>>,
     /// The app's port; `None` reads it from the manifest. Not with `config`.
     pub port: Option<u16>,
-    /// The workloads to inject, as `NAME` or `KIND/NAME`; empty for all.
+    /// The workloads to inject, as `NAME`, `KIND/NAME` or `NAMESPACE/NAME`; empty for all.
     pub only: Vec<String>,
     /// Whether an app's own preStop hook is kept, which must last as long as the drain.
     pub keep_pre_stop: bool,

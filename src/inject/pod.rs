@@ -27,6 +27,8 @@ pub(super) struct PodPort<'a> {
     pub(super) number: u16,
     container: &'a str,
     line: usize,
+    /// Whether the node has a port that leads to it.
+    pub(super) has_host_port: bool,
     /// Whether it is a TCP port of an app container.
     is_of_app: bool,
 }
@@ -51,11 +53,30 @@ impl<'a> PodView<'a> {
                 format!("{} has no containers; write the app's container first", object.title()),
             ));
         }
+        for (at, container) in containers.iter().enumerate() {
+            let name = container.text_at(&["name"]);
+            if name.is_some() && containers[..at].iter().any(|other| other.text_at(&["name"]) == name) {
+                return Err(InjectError::at(
+                    container.line,
+                    format!("{} has two containers named {}; rename one", object.title(), name.unwrap_or_default()),
+                ));
+            }
+        }
         if let Some(flag) = spec.entry("hostNetwork").filter(|flag| flag.value.text() == Some("true")) {
             return Err(InjectError::at(
                 flag.key.line,
                 format!(
                     "{} uses the network of its node (hostNetwork), where the sidecar's ports would be the node's; remove hostNetwork",
+                    object.title()
+                ),
+            ));
+        }
+        if let Some(os) = spec.get("os").and_then(|os| os.entry("name")).filter(|os| os.value.text() == Some("windows"))
+        {
+            return Err(InjectError::at(
+                os.key.line,
+                format!(
+                    "{} runs on Windows, and pulsegate's image on Linux only; leave it out with --only",
                     object.title()
                 ),
             ));
@@ -149,6 +170,7 @@ fn ports(container: &YamlNode, is_app: bool) -> impl Iterator<Item = PodPort<'_>
             number: port.text_at(&["containerPort"])?.parse().ok().filter(|_| is_tcp)?,
             container: name,
             line: port.line,
+            has_host_port: port.text_at(&["hostPort"]).is_some(),
             is_of_app: is_app,
         })
     })

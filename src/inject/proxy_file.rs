@@ -25,6 +25,8 @@ pub struct ProxyFile {
     pub(super) port: u16,
     /// The port of health and metrics.
     pub(super) health: u16,
+    /// The port that redirects to https.
+    pub(super) redirect: Option<u16>,
     /// The app's port.
     pub(super) upstream: u16,
     /// The bound of the drain, in whole seconds.
@@ -120,6 +122,12 @@ format = \"json\"
                         remove the key"
                 .to_owned());
         };
+        if settings.listen.address.ip().is_loopback() {
+            return Err(format!(
+                "listen.address is a loopback address, which no client reaches in the pod; write \"[::]:{}\"",
+                settings.listen.address.port()
+            ));
+        }
         if settings.admin.socket != Some(AdminSocket::default()) {
             return Err(format!(
                 "admin.socket must be {} in the pod, where the preStop hook looks for it; remove the key",
@@ -133,12 +141,22 @@ format = \"json\"
                     .to_owned(),
             );
         };
+        if let Some(route) =
+            settings.routes.iter().find(|route| !matches!(route.upstream.target, UpstreamTarget::Tcp { .. }))
+        {
+            return Err(format!(
+                "route {}: its upstream.url is a unix socket, which needs a volume that app and sidecar share, and inject \
+                 adds none; write url = \"http://127.0.0.1:PORT\"",
+                route.path
+            ));
+        }
         let bound = Plan::of(settings).bound();
         Ok(Self {
             text: text.to_owned(),
             has_tls: tls.is_some(),
             port: settings.listen.address.port(),
             health: health.port(),
+            redirect: settings.listen.redirect.map(|address| address.port()),
             upstream,
             drain_s: whole_seconds(bound),
         })

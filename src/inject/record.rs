@@ -10,8 +10,8 @@ use super::tree::YamlNode;
 /// The annotation that holds a record, as JSON.
 pub(super) const ANNOTATION: &str = "pulsegate/injected";
 
-/// What was changed in one object. Paths have a step for each key, and for each item its `name`, or its index without one;
-/// they begin at `under`, or with a slash at the object itself.
+/// What was changed in one object. Paths have a step for each key, and for each item its `name`, or `port=443` without one
+/// (never its index, which moves); they begin at `under`, or with a slash at the object itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InjectRecord {
     /// The version that made it.
@@ -25,6 +25,9 @@ pub(super) struct InjectRecord {
     /// The text that followed the colon before it was replaced, by path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) was: BTreeMap<String, String>,
+    /// The fingerprints of what was written, by path: what differs from them was edited since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) now: BTreeMap<String, String>,
     /// Set if the whole document was appended.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) document: bool,

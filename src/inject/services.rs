@@ -14,8 +14,6 @@ use super::tree::YamlNode;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServiceTarget<'a> {
     pub(super) service: ManifestObject<'a>,
-    /// Its index among the Service's ports.
-    index: usize,
     port: &'a YamlNode,
 }
 
@@ -38,8 +36,7 @@ impl<'a> ServiceTarget<'a> {
             }
             let ports = spec.get("ports").map(YamlNode::items).unwrap_or_default();
             let is_tcp = |port: &YamlNode| port.text_at(&["protocol"]).is_none_or(|protocol| protocol == "TCP");
-            let tcp = ports.iter().enumerate().filter(|(_, port)| is_tcp(port));
-            found.extend(tcp.map(|(index, port)| Self { service, index, port }));
+            found.extend(ports.iter().filter(|port| is_tcp(port)).map(|port| Self { service, port }));
         }
         found
     }
@@ -86,7 +83,12 @@ pub(super) fn redirect(
     let is_headless = spec.text_at(&["clusterIP"]) == Some("None");
     for target in &moved {
         let port = editor.block_mapping(target.port, "this port")?;
-        let path = format!("spec/ports/{}", target.index);
+        let becomes_443 = file.has_tls && !is_headless && !has_https && target.number() == Some(80);
+        let number = if becomes_443 { Some("443") } else { target.port.text_at(&["port"]) };
+        let path = match (target.port.text_at(&["name"]), number) {
+            (Some(name), _) => format!("spec/ports/{name}"),
+            (None, number) => format!("spec/ports/port={}", number.unwrap_or_default()),
+        };
         match port.entry("targetPort") {
             Some(entry) => editor.replace_scalar(entry, &format!("{path}/targetPort"), &file.port.to_string())?,
             None => editor.add_entry(port, &path, "targetPort", &Insertion::Inline(file.port.to_string())),
@@ -97,8 +99,13 @@ pub(super) fn redirect(
             notes.push(format!("{title} is headless: its clients connect to port {} of a pod themselves", file.port));
             continue;
         }
+        if let Some(protocol) = port.text_at(&["appProtocol"]).filter(|protocol| *protocol != "https") {
+            notes.push(format!(
+                "{title}: appProtocol {protocol} of port {number} is no longer true, as the sidecar speaks TLS; write https, or inject with --plain"
+            ));
+        }
         match port.entry("port") {
-            Some(entry) if number == 80 && !has_https => {
+            Some(entry) if becomes_443 => {
                 editor.replace_scalar(entry, &format!("{path}/port"), "443")?;
                 notes.push(format!("{title}: port 80 is now 443, as the sidecar speaks TLS"));
             }

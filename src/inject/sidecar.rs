@@ -1,5 +1,6 @@
 //! What is inserted: the sidecar, its volumes and its `ConfigMap`.
 
+use super::fingerprint;
 use super::layout::{Insertion, Layout, string};
 use super::proxy_file::{CONFIG_FOLDER, ProxyFile, RUN_FOLDER, TLS_FOLDER};
 use super::record::{ANNOTATION, InjectRecord};
@@ -126,16 +127,18 @@ pub(super) fn config_map(
     newline: bool,
     ending: &'static str,
 ) -> String {
-    let record = InjectRecord { document: true, newline, ..InjectRecord::new() };
+    let layout = Layout { step: 2, dash: 0, item: 2, ending };
+    let data = Insertion::mapping([("proxy.toml", Insertion::Literal(file.text.clone()))]);
+    let mut record = InjectRecord { document: true, newline, ..InjectRecord::new() };
+    record.now.extend(fingerprint::of_insertion(&layout, &data).ok().map(|sum| ("data".to_owned(), sum)));
     let mut metadata = vec![("name".to_owned(), Insertion::Inline(string(name)))];
     metadata.extend(namespace.map(|namespace| ("namespace".to_owned(), Insertion::Inline(string(namespace)))));
     metadata.push(("annotations".to_owned(), Insertion::mapping([(ANNOTATION, Insertion::Inline(record.scalar()))])));
-    let layout = Layout { step: 2, dash: 0, item: 2, ending };
     let lines = [
         ("apiVersion", Insertion::inline("v1")),
         ("kind", Insertion::inline("ConfigMap")),
         ("metadata", Insertion::Mapping(metadata)),
-        ("data", Insertion::mapping([("proxy.toml", Insertion::Literal(file.text.clone()))])),
+        ("data", data),
     ];
     let lines: String = lines.iter().map(|(key, value)| layout.entry(0, key, value)).collect();
     format!("---{ending}{lines}")

@@ -1,5 +1,6 @@
 //! Compiled under `#[cfg(test)]` only.
 
+mod edited;
 mod generated;
 mod positions;
 mod style;
@@ -75,7 +76,7 @@ fn one_service_of_two_workloads_is_moved_once() {
     let service = "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  selector:\n    app: a\n  ports:\n  - port: 80\n    targetPort: 3000\n";
     let text = injected(&format!("{}{service}{}", pod("blue"), pod("green")));
     assert_eq!(text.matches("targetPort: 8443").count(), 1, "{text}");
-    assert_eq!(text.matches("\"was\":{\"spec/ports/0/port\":\" 80\"").count(), 1, "{text}");
+    assert_eq!(text.matches("\"was\":{\"spec/ports/port=443/port\":\" 80\"").count(), 1, "{text}");
     let only = InjectOptions { only: vec!["blue".to_owned()], ..options() };
     let notes = inject(&format!("{}{service}{}", pod("blue"), pod("green")), &only).expect("injected").notes;
     assert!(notes.contains(&"Service a selects Pod green too, which has no sidecar".to_owned()), "{notes:?}");

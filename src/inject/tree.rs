@@ -217,10 +217,25 @@ impl Builder<'_> {
                         }
                         _ => end,
                     };
+                    self.refuse_template(&node)?;
                     self.add(node);
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses a mapping as a key, which is how `{{ .Values.image }}` reads in YAML.
+    fn refuse_template(&self, node: &YamlNode) -> Result<(), InjectError> {
+        let is_key = self.open.last().is_some_and(|parent| {
+            parent.key.is_none() && matches!(parent.node.content, YamlContent::Mapping { is_flow: true, .. })
+        });
+        if is_key && matches!(node.content, YamlContent::Mapping { is_flow: true, .. }) {
+            return Err(InjectError::at(
+                node.line,
+                "a variable in double braces: this looks like a template: render it first, as in helm template CHART | pulsegate inject -f -",
+            ));
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ pub(super) fn inject(
     editor.add_items(node, "initContainers", vec![(SIDECAR, sidecar::container(facts))], position)?;
     if facts.file.has_tls && node.get("securityContext").is_none_or(|context| context.get("fsGroup").is_none()) {
         // The key is readable by its group only.
-        editor.add_below(node, "", "securityContext", "fsGroup", Insertion::inline(USER))?;
+        editor.add_below(node, "", "securityContext", "fsGroup", &Insertion::inline(USER))?;
     }
     let grace_s = extend_grace(&mut editor, node, facts.file.drain_s)?;
     editor.add_items(node, "volumes", sidecar::volumes(facts), None)?;
@@ -126,12 +126,12 @@ fn add_pre_stop(
     let sleep = || Insertion::mapping([("seconds", Insertion::inline(&*seconds))]);
     let Some(lifecycle) = container.entry("lifecycle").filter(|lifecycle| !lifecycle.value.is_empty()) else {
         let hook = Insertion::mapping([("sleep", sleep())]);
-        return editor.add_below(container, &path, "lifecycle", "preStop", hook);
+        return editor.add_below(container, &path, "lifecycle", "preStop", &hook);
     };
     let lifecycle_path = format!("{path}/lifecycle");
     let lifecycle = editor.block_mapping(&lifecycle.value, "lifecycle")?;
     let Some(hook) = lifecycle.entry("preStop").filter(|hook| !hook.value.is_empty()) else {
-        return editor.add_below(lifecycle, &lifecycle_path, "preStop", "sleep", sleep());
+        return editor.add_below(lifecycle, &lifecycle_path, "preStop", "sleep", &sleep());
     };
     let former = hook.value.get("sleep").and_then(|sleep| sleep.entry("seconds"));
     match former {

@@ -101,6 +101,17 @@ fn a_configuration_behind_an_ingress_mounts_no_certificate() {
 }
 
 #[test]
+fn the_redirect_takes_no_port_of_the_app_and_needs_one_of_the_service() {
+    let redirect = |port: u16| CONFIG.replace("[upstream]", &format!("redirect = \"0.0.0.0:{port}\"\n\n[upstream]"));
+    let taken = with_config(&redirect(3000));
+    assert_eq!((taken.code, taken.out.len()), (Some(1), 0), "{}", taken.err);
+    assert!(taken.err.contains("has the port 3000") && taken.err.contains("another listen.redirect"), "{}", taken.err);
+    let free = with_config(&redirect(8080));
+    assert!(free.err.contains("note: listen.redirect is port 8080 of Pod "), "{}", free.err);
+    assert!(!with_config(CONFIG).err.contains("redirect"));
+}
+
+#[test]
 fn the_environment_of_this_shell_does_not_count() {
     let folder = TempDir::with_prefix("pulsegate-inject-").expect("make a temporary directory");
     let file = folder.path().join("proxy.toml");
@@ -133,6 +144,15 @@ fn an_unusable_configuration_exits_with_78_and_prints_no_manifest() {
         (
             format!("{tls}{app}[admin]\nsocket = \"127.0.0.1:4040\"\n"),
             "admin.socket must be /run/pulsegate/admin.sock in the pod",
+        ),
+        (
+            format!("{tls}{app}[listen]\naddress = \"127.0.0.1:8443\"\n"),
+            "listen.address is a loopback address, which no client reaches in the pod; write \"[::]:8443\"",
+        ),
+        (format!("{tls}{app}[listen]\naddress = \"[::1]:8443\"\n"), "listen.address is a loopback address"),
+        (
+            format!("{tls}{app}[[route]]\npath = \"/x/\"\nupstream = {{ url = \"unix:/run/x.sock\" }}\n"),
+            "route /x/: its upstream.url is a unix socket",
         ),
         (format!("[tls.acme]\ndomains = [\"app.example\"]\n{app}"), "let cert-manager write the Secret"),
     ] {

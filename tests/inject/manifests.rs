@@ -85,12 +85,20 @@ fn every_manifest_becomes_its_golden() {
         // A release changes no golden.
         let injected = case.injected().replace(IMAGE, "registry.example.com/pulsegate:VERSION");
         let injected = injected.replace(concat!("\"version\":\"", env!("CARGO_PKG_VERSION")), "\"version\":\"VERSION");
+        let injected = without_sum(&injected, "\"initContainers/pulsegate\":\"#");
         if injected != expected {
             let written = std::env::temp_dir().join(format!("pulsegate-inject-{}.yaml", case.name));
             fs::write(&written, &injected).expect("write it");
             panic!("diff {} {}; if it is right, copy it", golden.display(), written.display());
         }
     }
+}
+
+/// Returns a text without the hash behind `marker`, which covers the version of the image.
+fn without_sum(text: &str, marker: &str) -> String {
+    let mut parts = text.split(marker);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + marker + "SUM" + part.trim_start_matches(|c: char| c.is_ascii_hexdigit()))
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn what_is_no_manifest_is_refused() {
     let template =
         "kind: Deployment\nspec:\n  replicas: {{ .Values.replicas }}\n  {{- toYaml .Values.pod | nindent 2 }}\n";
     refused(&[], template.as_bytes(), "this looks like a template: render it first");
+    let value = pod("", PORT).replace("demo:1", "{{ .Values.image }}");
+    refused(&[], value.as_bytes(), "standard input:8: a variable in double braces: this looks like a template");
     refused(&[], &vec![b'#'; 50 * 1024 * 1024], "cannot read standard input: it is longer than 16777216 bytes");
 }
 
