@@ -101,8 +101,12 @@ export class Sessions {
   // Adds closed sessions from a fetched list; those already stored stay as they are.
   fill(conns) {
     for (const conn of conns) {
+      if (this.closed.has(conn.id)) continue;
+      // The details may show it: they keep the session, and not its id.
+      const session = this.live.get(conn.id) ?? new Session(conn);
+      session.update(conn, conn.closed_at);
       this.live.delete(conn.id);
-      if (!this.closed.has(conn.id)) this.closed.set(conn.id, new Session(conn));
+      this.closed.set(conn.id, session);
     }
     const inOrder = [...this.closed.values()].sort((a, b) => a.conn.closed_at - b.conn.closed_at);
     this.closed = new Map(inOrder.slice(-this.keep).map((session) => [session.id, session]));
