@@ -240,6 +240,48 @@ async fn a_tool_that_fails_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn what_is_no_regular_file_is_not_replaced() {
+    let machine = Machine::debian();
+    let trust = ["--trust", "--yes"];
+    let pipe = async |path: &Path| {
+        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        Process::run("mkfifo", Command::new("mkfifo").arg(path)).await.succeeded();
+    };
+    // The anchor of the system, and each kept file: nothing else is written.
+    let [secret, certificate] = machine.kept();
+    for path in [machine.anchor(), secret.clone(), certificate] {
+        pipe(&path).await;
+        let refused = Process::run("pulsegate dev", &mut machine.command(&trust)).await;
+        refused.failed(1, &[&path.display().to_string(), "it is a named pipe, not a regular file", "remove it"]);
+        machine.untrust().await.failed(1, &["it is a named pipe, not a regular file"]);
+        assert!(fs::symlink_metadata(&path).is_ok(), "{} is gone", path.display());
+        fs::remove_file(&path).expect("removed");
+        machine.is_untouched();
+    }
+    // A run without --trust does not wait for the pipe's other end either.
+    pipe(&secret).await;
+    let dev = machine.dev(&[]).await;
+    assert!(dev.guide.contains("it is a named pipe, not a regular file"), "{}", dev.guide);
+    dev.end().await;
+    fs::remove_file(&secret).expect("removed");
+
+    let out = machine.home().join("out");
+    for target in ["precious", "nothing"] {
+        symlink(machine.home().join(target), &out).expect("linked");
+        let wanted = out.to_string_lossy();
+        let refused =
+            Process::run("pulsegate dev", &mut machine.command(&["--trust", "--yes", "--ca-out", &wanted])).await;
+        refused.failed(1, &["out: it is a symbolic link, not a regular file; name a file", "--ca-out"]);
+        assert!(fs::symlink_metadata(&out).is_ok_and(|out| out.is_symlink()));
+        fs::remove_file(&out).expect("removed");
+    }
+    pipe(&out).await;
+    let refused = Process::run("pulsegate dev", &mut machine.command(&["--ca-out", &out.to_string_lossy()])).await;
+    refused.failed(1, &["out: it is a named pipe, not a regular file"]);
+    machine.is_untouched();
+}
+
+#[tokio::test]
 async fn without_a_folder_or_a_place_for_the_ca_the_way_out_is_named() {
     let machine = Machine::debian();
     let trust = ["--trust", "--yes"];

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 
 use super::authority::Authority;
-use super::published::{PUBLIC, Published, SECRET, replace};
+use super::published::{PUBLIC, Published, SECRET, check_replaceable, read, remove, replace};
 use crate::config::UserEnvironment;
 use crate::tls::Identity;
 
@@ -101,7 +101,23 @@ impl KeptCaFiles {
 
     /// Returns whether an authority is kept, usable or not.
     pub(super) fn exist(&self) -> bool {
-        self.secret().exists()
+        self.secret().symlink_metadata().is_ok()
+    }
+
+    /// Fails if something other than a regular file is in the place of one of the files.
+    ///
+    /// # Errors
+    ///
+    /// That is so, or it cannot be seen.
+    pub(super) fn check(&self) -> Result<(), KeptCaError> {
+        for path in [self.secret(), self.certificate()] {
+            match check_replaceable(&path) {
+                // The folder is to be made, which has an error of its own.
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                checked => checked.map_err(failed("use", &path))?,
+            }
+        }
+        Ok(())
     }
 
     /// Reads the authority; `None` if none is kept.
@@ -111,15 +127,15 @@ impl KeptCaFiles {
     /// The file cannot be read or used, or the certificate is not valid at `now`.
     pub(super) fn load(&self, now: SystemTime) -> Result<Option<KeptCa>, KeptCaError> {
         let path = self.secret();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let (text, file) = match read(&path) {
+            Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             Err(source) => return Err(KeptCaError::Io { action: "read", path, source }),
         };
-        let metadata = fs::metadata(&path);
-        let mode = metadata.map_or(0, |metadata| metadata.permissions().mode() & 0o777);
+        let metadata = file.metadata().map_err(failed("read", &path))?;
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeptCaError::Exposed { path, mode });
         }
@@ -175,12 +191,7 @@ impl KeptCaFiles {
     /// A file cannot be removed.
     pub(super) fn remove(&self) -> Result<(), KeptCaError> {
         for path in [self.secret(), self.certificate()] {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(KeptCaError::Io { action: "remove", path, source });
-                }
-                _ => {}
-            }
+            remove(&path).map_err(failed("remove", &path))?;
         }
         // It stays if it has other files.
         let _ = fs::remove_dir(&self.folder);

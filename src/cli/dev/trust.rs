@@ -74,6 +74,14 @@ impl TrustStore {
         }
     }
 
+    /// Fails if the certificate cannot be put into its place, since something else is there.
+    fn check(&self) -> Result<(), ToolError> {
+        match self {
+            Self::System(store) => store.check(),
+            Self::Keychain(_) | Self::Nss(_) => Ok(()),
+        }
+    }
+
     fn install(&self, certificate: &Path) -> Result<(), ToolError> {
         match self {
             Self::System(store) => store.install(certificate),
@@ -167,6 +175,8 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
              ca-certificates has one, and {BY_HAND}.{advice}"
         );
     }
+    files.check()?;
+    stores.list.iter().try_for_each(TrustStore::check)?;
     let kept = files.load_unless_old(now)?;
     let is_missing = |store: &&TrustStore| !kept.as_ref().is_some_and(|kept| store.holds(kept));
     let missing: Vec<_> = stores.list.iter().filter(is_missing).collect();
@@ -211,6 +221,7 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
 pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
     let files = KeptCaFiles::of(request.user)?;
     let stores = TrustStores::find(request);
+    files.check()?;
     let certificate = files.certificate();
     let holders: Vec<_> = stores.list.iter().filter(|store| store.holds_any(&certificate)).collect();
     if holders.is_empty() && !files.exist() {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::tool::{Privilege, ToolError, Tools, run, typed};
-use crate::cli::dev::published::{PUBLIC, replace};
+use crate::cli::dev::published::{self, PUBLIC, Published, check_replaceable, replace};
 
 /// A family of systems.
 struct Family {
@@ -88,16 +88,27 @@ impl SystemStore {
 
     /// Returns whether the file has this certificate.
     pub(super) fn holds(&self, pem: &str) -> bool {
-        fs::read_to_string(&self.file).is_ok_and(|text| text == pem)
+        Published::holds(&self.file, pem)
     }
 
     /// Returns whether the file exists.
     pub(super) fn holds_any(&self) -> bool {
-        self.file.exists()
+        self.file.symlink_metadata().is_ok()
+    }
+
+    /// Fails if something other than a regular file is in the place of the certificate.
+    pub(super) fn check(&self) -> Result<(), ToolError> {
+        match check_replaceable(&self.file) {
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(ToolError::Occupied { path: self.file.clone(), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Copies the certificate, and has it taken up. The copy is removed if that fails.
     pub(super) fn install(&self, certificate: &Path) -> Result<(), ToolError> {
+        self.check()?;
         self.copy(certificate)?;
         self.update(&[]).inspect_err(|_| {
             // The failure of the tool is the one that counts.
@@ -107,6 +118,7 @@ impl SystemStore {
 
     /// Removes the certificate, and has that taken up.
     pub(super) fn remove(&self) -> Result<(), ToolError> {
+        self.check()?;
         self.delete()?;
         self.update(self.removing)
     }
@@ -116,7 +128,7 @@ impl SystemStore {
             Privilege::Own => {
                 let failed = |source| ToolError::File { action: "write", path: self.file.clone(), source };
                 let folder = self.file.parent().unwrap_or(Path::new("/"));
-                let text = fs::read_to_string(certificate).map_err(failed)?;
+                let text = published::read(certificate).map_err(failed)?.0;
                 fs::create_dir_all(folder).and_then(|()| replace(&self.file, &text, PUBLIC)).map_err(failed)
             }
             Privilege::Sudo(_) => run(&self.privilege.command(self.copying(certificate))).map(drop),
@@ -126,12 +138,11 @@ impl SystemStore {
 
     fn delete(&self) -> Result<(), ToolError> {
         match &self.privilege {
-            Privilege::Own => match fs::remove_file(&self.file) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    Err(ToolError::File { action: "remove", path: self.file.clone(), source })
-                }
-                _ => Ok(()),
-            },
+            Privilege::Own => published::remove(&self.file).map_err(|source| ToolError::File {
+                action: "remove",
+                path: self.file.clone(),
+                source,
+            }),
             Privilege::Sudo(_) => run(&self.privilege.command(self.deleting())).map(drop),
             Privilege::Missing => Err(self.forbidden(&self.deleting())),
         }

@@ -28,6 +28,9 @@ pub(super) enum ToolError {
     /// A file could not be written or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
+    /// Something that is not ours is in the place of the certificate.
+    #[error("{} cannot be used: {source}; remove it", path.display())]
+    Occupied { path: PathBuf, source: io::Error },
     /// The files of the system belong to root.
     #[error("{} belongs to root, and there is no sudo here; as root, run: {commands}", folder.display())]
     NoSudo { folder: PathBuf, commands: String },
