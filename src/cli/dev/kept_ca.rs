@@ -5,10 +5,11 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use super::authority::Authority;
@@ -50,6 +51,9 @@ pub(super) enum KeptCaError {
     /// Others could have read the key.
     #[error("the key of the CA in {} is readable by others (mode {mode:03o}); {REPLACE}", path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    /// The file is another user's.
+    #[error("{} belongs to another user (id {owner}), who knows its key; remove it", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
     /// The file is none that was written here.
     #[error("{} is no CA of pulsegate dev: {reason}; {REPLACE}", path.display())]
     Malformed { path: PathBuf, reason: String },
@@ -99,6 +103,27 @@ impl KeptCaFiles {
         self.folder.join("dev-ca.crt")
     }
 
+    /// Returns the folder of the files.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder of the files, for the user alone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub(super) fn create_folder(&self) -> Result<(), KeptCaError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(failed("create", &self.folder))
+    }
+
+    /// Returns the certificate of the authority that is kept, usable or not, in PEM; `None` if it cannot be read.
+    pub(super) fn certificate_pem(&self) -> Option<String> {
+        let (text, _) = read(&self.secret()).ok()?;
+        text.find(CERTIFICATE).map(|at| text[at..].to_owned())
+    }
+
     /// Returns whether an authority is kept, usable or not.
     pub(super) fn exist(&self) -> bool {
         self.secret().symlink_metadata().is_ok()
@@ -135,6 +160,9 @@ impl KeptCaFiles {
             Err(source) => return Err(KeptCaError::Io { action: "read", path, source }),
         };
         let metadata = file.metadata().map_err(failed("read", &path))?;
+        if metadata.uid() != geteuid().as_raw() {
+            return Err(KeptCaError::Foreign { path, owner: metadata.uid() });
+        }
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeptCaError::Exposed { path, mode });
@@ -148,6 +176,11 @@ impl KeptCaFiles {
         let (key, certificate) = text.split_at(text.find(CERTIFICATE).unwrap_or(text.len()));
         let authority =
             Authority::from_kept(key, certificate.to_owned()).map_err(|error| malformed(error.to_string()))?;
+        if !authority.is_limited(pair.leaf_der()) {
+            return Err(malformed(
+                "its certificate is not limited to servers of localhost and private addresses".into(),
+            ));
+        }
         Ok(Some(KeptCa { authority, not_after: facts.not_after, certificate: self.certificate() }))
     }
 
@@ -172,8 +205,7 @@ impl KeptCaFiles {
         let (secret, certificate) = (self.secret(), self.certificate());
         let authority = Authority::to_keep(now)
             .map_err(|error| KeptCaError::Malformed { path: secret.clone(), reason: error.to_string() })?;
-        let folder = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        folder.map_err(failed("create", &self.folder))?;
+        self.create_folder()?;
         replace(&certificate, authority.pem(), PUBLIC).map_err(failed("write", &certificate))?;
         let both = authority.key_pem() + authority.pem();
         replace(&secret, &both, SECRET).map_err(failed("write", &secret))?;
@@ -221,6 +253,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
     use tempfile::TempDir;
 
     use super::*;
@@ -273,6 +306,27 @@ mod tests {
         let malformed = error(files.load(now));
         assert!(malformed.contains("is no CA of pulsegate dev: ") && malformed.ends_with(REPLACE), "{malformed}");
         assert_eq!(error(files.load_unless_old(now)), malformed, "a file that is not ours stays");
+    }
+
+    #[test]
+    fn a_ca_without_our_limits_or_of_another_user_is_refused() {
+        let folder = TempDir::new().expect("a folder");
+        let (files, now) = (files(&folder), SystemTime::now());
+        files.create(now).expect("made");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = key.serialize_pem() + &params.self_signed(&key).expect("signed").pem();
+        replace(&files.secret(), &pem, SECRET).expect("written");
+        let unlimited = error(files.load(now));
+        assert!(unlimited.contains("is not limited to servers of localhost and private addresses"), "{unlimited}");
+        assert!(unlimited.ends_with(REPLACE), "{unlimited}");
+        // Only root can give a file away.
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(files.secret(), Some(12345), None).expect("changed");
+            let foreign = error(files.load(now));
+            assert!(foreign.contains("belongs to another user (id 12345), who knows its key"), "{foreign}");
+        }
     }
 
     #[test]

@@ -83,6 +83,15 @@ pub(super) fn read(path: &Path) -> io::Result<(String, File)> {
     Ok((text, file))
 }
 
+/// Opens the regular file at `path` for a lock, and makes it if there is none.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    check_replaceable(path)?;
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(SECRET);
+    options.custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Removes the regular file at `path`, if there is one.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     check_replaceable(path)?;

@@ -31,9 +31,12 @@ pub(super) enum ToolError {
     /// Something that is not ours is in the place of the certificate.
     #[error("{} cannot be used: {source}; remove it", path.display())]
     Occupied { path: PathBuf, source: io::Error },
-    /// The files of the system belong to root.
-    #[error("{} belongs to root, and there is no sudo here; as root, run: {commands}", folder.display())]
+    /// The user may not change the files of the system.
+    #[error("{} is not writable for you, and there is no sudo or doas here; as root, run: {commands}", folder.display())]
     NoSudo { folder: PathBuf, commands: String },
+    /// Nobody may change the files of the system.
+    #[error("{} cannot be written, not even by root; is its file system read-only?", folder.display())]
+    NotEvenRoot { folder: PathBuf },
 }
 
 fn quoted(output: &str) -> String {
