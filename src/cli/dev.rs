@@ -9,6 +9,7 @@ mod kept_ca;
 mod lan;
 mod live;
 mod published;
+mod shell;
 mod trust;
 
 use std::fmt::Display;

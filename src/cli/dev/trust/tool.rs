@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
+use crate::cli::dev::shell;
 use crate::cli::text::truncate;
 use crate::config::{UserEnvironment, find_program};
 
@@ -100,9 +101,8 @@ impl Privilege {
 
 /// Returns the words of a command as they are typed, without the folder of the program.
 pub(super) fn typed(words: &[OsString]) -> String {
-    let name = |word: &OsString| word.to_string_lossy().into_owned();
     let program = words.first().map(|program| Path::new(program).file_name().unwrap_or(program).to_owned());
-    program.iter().chain(words.iter().skip(1)).map(name).collect::<Vec<_>>().join(" ")
+    program.iter().chain(words.iter().skip(1)).map(shell::quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command to its end.
@@ -141,7 +141,7 @@ mod tests {
     fn a_tool_that_fails_is_quoted() {
         assert_eq!(run(&words(&["/bin/sh", "-c", "echo out"])).expect("it runs"), "out\n");
         let error = run(&words(&["/bin/sh", "-c", "echo reason >&2; exit 3"])).expect_err("it fails").to_string();
-        assert_eq!(error, "`sh -c echo reason >&2; exit 3` exited with 3: reason; run it yourself to see why");
+        assert_eq!(error, "`sh -c 'echo reason >&2; exit 3'` exited with 3: reason; run it yourself to see why");
         let error = run(&words(&["/nonexistent/tool"])).expect_err("there is none").to_string();
         assert!(error.starts_with("cannot run `tool`: "), "{error}");
     }
