@@ -314,6 +314,39 @@ async fn of_two_at_once_the_second_one_uses_the_ca_of_the_first() {
 }
 
 #[tokio::test]
+async fn without_sudo_the_file_of_the_advice_stays_and_its_commands_work() {
+    let machine = Machine::debian();
+    std::os::unix::fs::chown(machine.home(), Some(65_534), Some(65_534)).expect("run the tests as root");
+    let dev = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+        command.args([PULSEGATE, "dev", "--trust-root"]).arg(machine.root()).args(arguments);
+        command.env("HOME", machine.home()).env_remove("XDG_DATA_HOME");
+        command
+    };
+    let refused = Process::run("pulsegate dev", &mut dev(&["--trust", "--yes"])).await;
+    let certificate = &machine.kept()[1];
+    let advice = format!(
+        "is not writable for you, and there is no sudo or doas here; as root, run: install -D -m 644 {} {} && \
+         update-ca-certificates",
+        certificate.display(),
+        machine.anchor().display()
+    );
+    refused.failed(1, &[&advice]);
+    let ours = fs::read_to_string(certificate).expect("the file of the advice is there");
+    // What root runs, with the tool of this root.
+    let commands = advice.split_once("run: ").expect("they follow").1;
+    let path = format!("{}:/usr/bin:/bin", machine.root().join("usr/sbin").display());
+    let mut shell = Command::new("sh");
+    Process::run("sh", shell.args(["-c", commands]).env("PATH", path)).await.succeeded();
+    assert!(fs::read_to_string(machine.bundle()).expect("there").contains(&ours));
+    let ports = ["--trust", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0"];
+    let trusted = Dev::from(dev(&ports)).await;
+    assert!(trusted.guide.starts_with("The CA is installed already.\n"), "{}", trusted.guide);
+    trusted.end().await;
+}
+
+#[tokio::test]
 async fn what_is_no_regular_file_is_not_replaced() {
     let machine = Machine::debian();
     let trust = ["--trust", "--yes"];

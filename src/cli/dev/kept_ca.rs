@@ -120,8 +120,11 @@ impl KeptCaFiles {
 
     /// Returns the certificate of the authority that is kept, usable or not, in PEM; `None` if it cannot be read.
     pub(super) fn certificate_pem(&self) -> Option<String> {
-        let (text, _) = read(&self.secret()).ok()?;
-        text.find(CERTIFICATE).map(|at| text[at..].to_owned())
+        let certificate = |path: &Path| {
+            let (text, _) = read(path).ok()?;
+            text.find(CERTIFICATE).map(|at| text[at..].to_owned())
+        };
+        certificate(&self.secret()).or_else(|| certificate(&self.certificate()))
     }
 
     /// Returns whether an authority is kept, usable or not.

@@ -104,14 +104,16 @@ impl SystemStore {
 
     /// Returns whether the tool has taken up this certificate; `None` if its result cannot be read.
     pub(super) fn trusts(&self, pem: &str) -> Option<bool> {
-        let bundle = fs::read_to_string(&self.bundle).ok()?;
-        Some(body(&bundle).contains(&body(pem)))
+        // It may have comments in any encoding.
+        let bundle = fs::read(&self.bundle).ok()?;
+        Some(body(&String::from_utf8_lossy(&bundle)).contains(&body(pem)))
     }
 
-    /// Returns whether a certificate of an authority of `dev` may be trusted: it is there, or `kept` has been taken up.
-    /// `is_kept` tells that there is one which may be unreadable.
+    /// Returns whether a certificate of an authority of `dev` may be trusted: it is there, or `kept` has been taken up. If
+    /// that is unknown, although one is kept, it may be, unless nothing can be done about it.
     pub(super) fn may_hold(&self, kept: Option<&str>, is_kept: bool) -> bool {
-        let trusts = || kept.map_or(is_kept, |pem| self.trusts(pem).unwrap_or(true));
+        let unknown = is_kept && self.privilege != Privilege::Missing;
+        let trusts = || kept.and_then(|pem| self.trusts(pem)).unwrap_or(unknown);
         self.file.symlink_metadata().is_ok() || trusts()
     }
 
