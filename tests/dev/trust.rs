@@ -151,7 +151,7 @@ async fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed() {
         let line = format!("  installed  {}, ", place.display());
         assert!(dev.guide.contains(&line), "no {line:?} in {}", dev.guide);
     }
-    assert!(dev.guide.contains("  trust      installed; ") && dev.guide.contains(" dev --untrust removes it\n"));
+    assert!(dev.guide.contains("  trust      kept; ") && dev.guide.contains(" dev --untrust removes it\n"));
     let kept = machine.kept();
     assert_eq!((&dev.authority, mode(&kept[0]), mode(&kept[1])), (&kept[1], 0o600, 0o644));
     let bundle = Trust::File(machine.bundle());

@@ -74,7 +74,11 @@ impl Guide<'_> {
             }
             AuthorityOrigin::Kept { not_after, .. } => {
                 writeln!(f, "  CA         {ca}, until {}", date(*not_after))?;
-                writeln!(f, "  trust      installed; {} dev --untrust removes it", program())?;
+                writeln!(
+                    f,
+                    "  trust      kept; {0} dev --trust installs it where it is missing, {0} dev --untrust removes it",
+                    program()
+                )?;
             }
         }
         writeln!(f, "             curl --cacert {ca} {https}")?;

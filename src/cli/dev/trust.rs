@@ -274,7 +274,8 @@ pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
 
 /// Returns the text that a user agrees to.
 fn plan(files: &KeptCaFiles, is_new: bool, missing: &[&TrustStore], advice: Option<&str>) -> String {
-    let mut lines = vec!["--trust installs a certificate authority for localhost and private addresses:".to_owned()];
+    let mut lines =
+        vec!["--trust installs a certificate authority for servers of localhost and private addresses:".to_owned()];
     lines.push(String::new());
     if is_new {
         lines.push(format!("  creates    {}, with its key, for you alone to read", files.secret().display()));
