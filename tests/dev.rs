@@ -286,6 +286,18 @@ async fn it_stands_in_front_of_an_app_that_runs_already() {
 }
 
 #[tokio::test]
+async fn printed_commands_quote_the_file_for_a_shell() {
+    let folder = tempfile::TempDir::new().expect("make a temporary directory");
+    let path = folder.path().join("it's $HOME.pem");
+    let dev = Dev::start(&["--listen", "127.0.0.1:0", "--ca-out", &path.to_string_lossy()]).await;
+    let quoted = format!("'{}/it'\\''s $HOME.pem'", folder.path().display());
+    for before in ["curl --cacert ", "NODE_EXTRA_CA_CERTS=", " ping --interval 1m --ca "] {
+        assert!(dev.guide.contains(&format!("{before}{quoted} ")), "no {before}{quoted} in {}", dev.guide);
+    }
+    dev.end().await;
+}
+
+#[tokio::test]
 async fn an_app_that_is_not_there_is_asked_for_once_at_the_first_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a port");
     let port = listener.local_addr().expect("bound").port();

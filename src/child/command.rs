@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, id};
 
-use rustix::process::geteuid;
+use rustix::process::{Pid, geteuid};
 use thiserror::Error;
 
 use super::exit::AppExit;
@@ -122,7 +122,7 @@ impl AppCommand {
         }
         let child = command.spawn().map_err(|source| self.spawn_error(source))?;
         if let Some(input) = input {
-            input.relay().map_err(system)?;
+            input.relay(Pid::from_raw(child.id().cast_signed())).map_err(system)?;
         }
         AppProcess::watch(child.id(), terminal, on_exit, afterwards).map_err(system)
     }

@@ -4,7 +4,8 @@
 //! is pulsegate's, so the app cannot read from that terminal. It gets a pseudoterminal instead, into which every key is
 //! copied. Echo and the editing of lines are those of the pseudoterminal, whose settings the app can change: a password
 //! that it asks for is not shown, and an app that reads single keys gets them at once. The first terminal only turns Ctrl-C
-//! into a signal meanwhile.
+//! and Ctrl-\ into signals meanwhile, for pulsegate alone, as Ctrl-Z is. Ctrl-S and Ctrl-Q pause the output, unless the app
+//! turns that off on its terminal (`IXON`): then they are keys like all others.
 
 mod outer;
 
@@ -22,9 +23,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{
-    LocalModes, OptionalActions, OutputModes, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, OutputModes, Winsize, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+    tcsetwinsize,
 };
 
 use self::outer::OuterTerminal;
@@ -96,13 +99,14 @@ impl TerminalInput {
         self.apps.try_clone().map(Stdio::from)
     }
 
-    /// Copies standard input into it, on a thread that ends with the process.
-    pub(super) fn relay(self) -> io::Result<()> {
-        thread::Builder::new().name("terminal".to_owned()).spawn(move || self.copy()).map(drop)
+    /// Copies standard input into it, on a thread that ends with the process. The process group `app` learns of a change
+    /// of the size.
+    pub(super) fn relay(self, app: Option<Pid>) -> io::Result<()> {
+        thread::Builder::new().name("terminal".to_owned()).spawn(move || self.copy(app)).map(drop)
     }
 
     /// Returns once the terminal has gone.
-    fn copy(mut self) {
+    fn copy(mut self, app: Option<Pid>) {
         let stdin = io::stdin();
         let tick = Timespec::try_from(TICK).ok();
         let mut buffer = [0; 4096];
@@ -113,16 +117,17 @@ impl TerminalInput {
                 thread::sleep(TICK);
                 continue;
             }
-            if let Ok(size) = tcgetwinsize(&stdin) {
-                // Without a change this has no effect.
-                let _ = tcsetwinsize(&self.apps, size);
-            }
+            self.resize(app);
             let keys = if self.held.len() < HELD { PollFlags::IN } else { PollFlags::empty() };
             let room = if self.held.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             let mut ready = [PollFd::new(&stdin, keys), PollFd::new(&self.ours, PollFlags::IN | room)];
             match poll(&mut ready, tick.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
+            }
+            // Before a key is passed on: the app's answer to it shows that its settings are followed.
+            if let Ok(settings) = tcgetattr(&self.apps) {
+                self.terminal.set_flow_control(settings.input_modes.contains(InputModes::IXON));
             }
             let [typed, echo] = ready.map(|fd| fd.revents());
             if echo.contains(PollFlags::IN) {
@@ -140,6 +145,20 @@ impl TerminalInput {
                 Err(_) => return,
             }
             self.pass();
+        }
+    }
+
+    /// Takes over a change of the size. The kernel reports it to the foreground group of the pseudoterminal, which has one
+    /// only if the app has made it its controlling terminal; otherwise the app gets the signal from here.
+    fn resize(&self, app: Option<Pid>) {
+        let (Ok(size), Ok(known)) = (tcgetwinsize(io::stdin()), tcgetwinsize(&self.ours)) else { return };
+        let shape = |size: &Winsize| (size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel);
+        if shape(&size) == shape(&known) || tcsetwinsize(&self.ours, size).is_err() {
+            return;
+        }
+        if let Some(app) = app.filter(|app| tcgetpgrp(&self.ours) != Ok(*app)) {
+            // It may have ended.
+            let _ = kill_process_group(app, Signal::WINCH);
         }
     }
 

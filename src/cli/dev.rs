@@ -9,6 +9,7 @@ mod kept_ca;
 mod lan;
 mod live;
 mod published;
+mod shell;
 mod trust;
 
 use std::fmt::Display;
@@ -51,6 +52,9 @@ pub fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let trust = TrustRequest { user: &user, root: args.trust.trust_root.as_deref(), agreed: args.trust.yes };
     if args.trust.untrust {
         return trust::remove(&trust).map(|()| ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.ca_out {
+        published::check_replaceable(path).map_err(|error| unwritable(path, &error))?;
     }
     let lan = lan(args)?;
     let command = args.app.command();
@@ -232,10 +236,7 @@ fn bind(settings: &Settings, authority: Authority, lan: Option<Ipv4Addr>, args: 
 /// Returns the file of the authority's certificate, which is written unless it is kept.
 fn publish(wanted: Option<&Path>, port: u16, pem: &str, origin: &AuthorityOrigin) -> anyhow::Result<Published> {
     match (wanted, origin) {
-        (Some(path), _) => Published::to(path, pem).map_err(|error| {
-            let remedy = "name a file in a folder that exists, and that you may write to, with --ca-out";
-            anyhow!("cannot write {}: {error}; {remedy}", path.display())
-        }),
+        (Some(path), _) => Published::to(path, pem).map_err(|error| unwritable(path, &error)),
         (None, AuthorityOrigin::Kept { certificate, .. }) if Published::holds(certificate, pem) => {
             Ok(Published::kept(certificate))
         }
@@ -243,6 +244,12 @@ fn publish(wanted: Option<&Path>, port: u16, pem: &str, origin: &AuthorityOrigin
             Published::temporarily(port, pem).context("cannot write a temporary file; --ca-out names another place")
         }
     }
+}
+
+/// Returns the error for a file of `--ca-out`.
+fn unwritable(path: &Path, error: &io::Error) -> anyhow::Error {
+    let remedy = "name a file in a folder that exists, and that you may write to, with --ca-out";
+    anyhow!("cannot write {}: {error}; {remedy}", path.display())
 }
 
 /// Writes a paragraph to standard output.

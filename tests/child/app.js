@@ -1,5 +1,5 @@
 // An app that pulsegate starts. Its first argument is the way in which it behaves, others belong to that way.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 
@@ -113,6 +113,14 @@ const ways = {
     endOnSigterm();
     process.stdin.setRawMode(true);
     process.stdin.on('data', (key) => report('key', { text: String(key) }));
+    listen(PORT, HOST);
+  },
+  // Changes the size of the first terminal at the first line of input, and reports that of its own at SIGWINCH.
+  resizes() {
+    endOnSigterm();
+    const size = () => String(execFileSync('stty', ['size'], { stdio: ['inherit', 'pipe', 'inherit'] })).trim();
+    process.on('SIGWINCH', () => report('resized', { size: size() }));
+    process.stdin.once('data', () => execFileSync('sh', ['-c', 'stty cols 90 rows 33 < /dev/tty']));
     listen(PORT, HOST);
   },
   // Ends, while a process of its group goes on.

@@ -73,6 +73,22 @@ async fn an_app_that_reads_keys_gets_them_at_once() {
     terminal.shows("\"text\":\"x\"").await;
     terminal.types(b"\r").await;
     terminal.shows("\"text\":\"\\r\"").await;
+    // Ctrl-S and Ctrl-Q do not pause the output of an app that has turned that off.
+    for (key, text) in [(b"\x13", "\"text\":\"\\u0013\""), (b"\x11", "\"text\":\"\\u0011\"")] {
+        terminal.types(key).await;
+        terminal.shows(text).await;
+    }
+    terminal.types(b"\x03").await;
+    terminal.shows("exit 7").await;
+    terminal.shows("restored").await;
+}
+
+#[tokio::test]
+async fn a_new_size_of_the_terminal_reaches_the_app() {
+    let mut terminal = start(&["node", &file("app.js"), "resizes"]);
+    terminal.shows("Ctrl-C ends it").await;
+    terminal.types(b"resize\n").await;
+    terminal.shows("\"size\":\"33 90\"").await;
     terminal.types(b"\x03").await;
     terminal.shows("exit 7").await;
     terminal.shows("restored").await;

@@ -71,6 +71,10 @@ async fn a_machine_without_that_address_is_refused_with_the_way_out() {
     refused(&["--lan=192.0.2.1"])
         .await
         .failed(1, &["192.0.2.1 is no address of this machine", "--lan alone finds one"]);
+    for address in ["0.0.0.0", "224.0.0.1", "255.255.255.255"] {
+        let refused = refused(&[&format!("--lan={address}")]).await;
+        refused.failed(1, &[address, "is not the address of one machine", "--lan alone finds one"]);
+    }
     let narrow = refused(&["--lan=127.0.0.2", "--listen", "127.0.0.1:0"]).await;
     narrow.failed(1, &["--listen 127.0.0.1:0 is for this machine alone", "--listen 0.0.0.0:0"]);
     refused(&["--lan=phone"]).await.failed(2, &["--lan"]);

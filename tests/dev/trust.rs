@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use pulsegate::tls::client::Trust;
 use pulsegate_test_kit::browser::start_turn;
 use pulsegate_test_kit::node::project;
-use pulsegate_test_kit::process::{Finished, Process};
+use pulsegate_test_kit::process::{Finished, OutputStream, Process};
+use pulsegate_test_kit::wait::{wait_for, wait_until};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -150,7 +151,7 @@ async fn the_system_and_the_browsers_trust_the_ca_until_it_is_removed() {
         let line = format!("  installed  {}, ", place.display());
         assert!(dev.guide.contains(&line), "no {line:?} in {}", dev.guide);
     }
-    assert!(dev.guide.contains("  trust      installed; ") && dev.guide.contains(" dev --untrust removes it\n"));
+    assert!(dev.guide.contains("  trust      kept; ") && dev.guide.contains(" dev --untrust removes it\n"));
     let kept = machine.kept();
     assert_eq!((&dev.authority, mode(&kept[0]), mode(&kept[1])), (&kept[1], 0o600, 0o644));
     let bundle = Trust::File(machine.bundle());
@@ -207,10 +208,14 @@ async fn nothing_is_installed_without_consent() {
     let (root, home) = (machine.root(), machine.home());
     let words = ["dev", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--trust", "--trust-root"];
     let words: Vec<&str> = words.into_iter().chain(root.to_str()).collect();
-    for (answer, outcome) in [("n\n", "Nothing was changed."), ("y\n", "  installed  ")] {
+    for (answer, outcome) in [
+        (&b"n\n"[..], "Nothing was changed."),
+        (b"y\xff\n", "The answer is no text in UTF-8, and counts as no."),
+        (b"y\n", "  installed  "),
+    ] {
         let mut terminal = Terminal::start_with(&words, &[("HOME", &home), ("XDG_DATA_HOME", &home)]);
         terminal.shows("Continue? [y/N] ").await;
-        terminal.types(answer.as_bytes()).await;
+        terminal.types(answer).await;
         terminal.shows(outcome).await;
         terminal.shows("Ctrl-C ends it").await;
         terminal.types(b"\x03").await;
@@ -236,6 +241,150 @@ async fn a_tool_that_fails_leaves_nothing_behind() {
     machine.add_tool("update-ca-certificates", "");
     // The certificate is gone from the folder, and the key now, too.
     machine.untrust().await.succeeded();
+    machine.is_untouched();
+}
+
+#[tokio::test]
+async fn a_removal_that_failed_is_repeated_with_the_tool() {
+    let machine = Machine::debian();
+    let tool = machine.root().join("usr/sbin/update-ca-certificates");
+    let real = fs::read_to_string(&tool).expect("there");
+    machine.dev(&["--trust", "--yes"]).await.end().await;
+    let ours = fs::read_to_string(&machine.kept()[1]).expect("kept");
+    let is_trusted = || fs::read_to_string(machine.bundle()).expect("there").contains(&ours);
+    machine.add_tool("update-ca-certificates", "exit 1");
+    machine.untrust().await.failed(1, &["the CA is still trusted, and kept in "]);
+    assert!(is_trusted() && !machine.anchor().exists(), "the tool has done nothing");
+    machine.untrust().await.failed(1, &["the CA is still trusted, and kept in "]);
+    fs::write(&tool, real).expect("written");
+    machine.untrust().await.succeeded();
+    assert!(!is_trusted());
+    machine.is_untouched();
+}
+
+#[tokio::test]
+async fn an_installation_that_was_interrupted_is_repeated() {
+    let machine = Machine::debian();
+    let tool = machine.root().join("usr/sbin/update-ca-certificates");
+    let real = fs::read_to_string(&tool).expect("there");
+    machine.add_tool("update-ca-certificates", "kill -KILL $PPID");
+    let killed = Process::run("pulsegate dev", &mut machine.command(&["--trust", "--yes"])).await;
+    assert_eq!(killed.code, None, "{killed:#?}");
+    assert!(machine.anchor().exists() && machine.kept()[0].exists(), "it was interrupted in the midst");
+    fs::write(&tool, real).expect("written");
+    let dev = machine.dev(&["--trust", "--yes"]).await;
+    assert!(dev.guide.contains("  installed  "), "{}", dev.guide);
+    dev.connect(&Trust::File(machine.bundle()), "localhost").await.expect("trusted");
+    dev.end().await;
+}
+
+#[tokio::test]
+async fn of_two_at_once_the_second_one_uses_the_ca_of_the_first() {
+    let machine = Machine::debian();
+    let tool = machine.root().join("usr/sbin/update-ca-certificates");
+    let real = fs::read_to_string(&tool).expect("there");
+    let exec = real.lines().last().expect("the command");
+    // The first one is held in the tool until the second one has said that it waits.
+    Process::run("mkfifo", Command::new("mkfifo").arg(machine.root().join("gate"))).await.succeeded();
+    machine.add_tool("update-ca-certificates", &format!("read -r line < \"$root/gate\"\n{exec}"));
+    let ports = ["--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0", "--trust", "--yes"];
+    let start = || Process::start_without_input("pulsegate dev", &mut machine.command(&ports));
+    let first = start();
+    let (anchor, is_there) = (machine.anchor(), |there: &bool| *there);
+    wait_until("the certificate of the first one", || anchor.exists(), is_there).await;
+    let second = start();
+    second.line("the wait", |line| line.text.starts_with("Waiting for another `pulsegate dev`")).await;
+    let gate = machine.root().join("gate");
+    wait_for("the tool", tokio::task::spawn_blocking(move || fs::write(gate, "go\n")))
+        .await
+        .expect("no panic")
+        .expect("written");
+    for process in [&first, &second] {
+        process.line("the guide", |line| line.text.contains("Ctrl-C ends it")).await;
+    }
+    assert!(second.text_of(OutputStream::Stdout).contains("The CA is installed already."));
+    let ours = fs::read_to_string(&machine.kept()[1]).expect("kept");
+    assert!(fs::read_to_string(machine.bundle()).expect("there").contains(&ours));
+    for process in [first, second] {
+        process.interrupt();
+        assert_eq!(process.finish().await.code, Some(0));
+    }
+    let files = fs::read_dir(machine.kept()[0].with_file_name("")).expect("there").count();
+    assert_eq!(files, 2, "no lock is left");
+}
+
+#[tokio::test]
+async fn without_sudo_the_file_of_the_advice_stays_and_its_commands_work() {
+    let machine = Machine::debian();
+    std::os::unix::fs::chown(machine.home(), Some(65_534), Some(65_534)).expect("run the tests as root");
+    let dev = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+        command.args([PULSEGATE, "dev", "--trust-root"]).arg(machine.root()).args(arguments);
+        command.env("HOME", machine.home()).env_remove("XDG_DATA_HOME");
+        command
+    };
+    let refused = Process::run("pulsegate dev", &mut dev(&["--trust", "--yes"])).await;
+    let certificate = &machine.kept()[1];
+    let advice = format!(
+        "is not writable for you, and there is no sudo or doas here; as root, run: install -D -m 644 {} {} && \
+         update-ca-certificates",
+        certificate.display(),
+        machine.anchor().display()
+    );
+    refused.failed(1, &[&advice]);
+    let ours = fs::read_to_string(certificate).expect("the file of the advice is there");
+    // What root runs, with the tool of this root.
+    let commands = advice.split_once("run: ").expect("they follow").1;
+    let path = format!("{}:/usr/bin:/bin", machine.root().join("usr/sbin").display());
+    let mut shell = Command::new("sh");
+    Process::run("sh", shell.args(["-c", commands]).env("PATH", path)).await.succeeded();
+    assert!(fs::read_to_string(machine.bundle()).expect("there").contains(&ours));
+    let ports = ["--trust", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0"];
+    let trusted = Dev::from(dev(&ports)).await;
+    assert!(trusted.guide.starts_with("The CA is installed already.\n"), "{}", trusted.guide);
+    trusted.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_not_replaced() {
+    let machine = Machine::debian();
+    let trust = ["--trust", "--yes"];
+    let pipe = async |path: &Path| {
+        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        Process::run("mkfifo", Command::new("mkfifo").arg(path)).await.succeeded();
+    };
+    // The anchor of the system, and each kept file: nothing else is written.
+    let [secret, certificate] = machine.kept();
+    for path in [machine.anchor(), secret.clone(), certificate] {
+        pipe(&path).await;
+        let refused = Process::run("pulsegate dev", &mut machine.command(&trust)).await;
+        refused.failed(1, &[&path.display().to_string(), "it is a named pipe, not a regular file", "remove it"]);
+        machine.untrust().await.failed(1, &["it is a named pipe, not a regular file"]);
+        assert!(fs::symlink_metadata(&path).is_ok(), "{} is gone", path.display());
+        fs::remove_file(&path).expect("removed");
+        machine.is_untouched();
+    }
+    // A run without --trust does not wait for the pipe's other end either.
+    pipe(&secret).await;
+    let dev = machine.dev(&[]).await;
+    assert!(dev.guide.contains("it is a named pipe, not a regular file"), "{}", dev.guide);
+    dev.end().await;
+    fs::remove_file(&secret).expect("removed");
+
+    let out = machine.home().join("out");
+    for target in ["precious", "nothing"] {
+        symlink(machine.home().join(target), &out).expect("linked");
+        let wanted = out.to_string_lossy();
+        let refused =
+            Process::run("pulsegate dev", &mut machine.command(&["--trust", "--yes", "--ca-out", &wanted])).await;
+        refused.failed(1, &["out: it is a symbolic link, not a regular file; name a file", "--ca-out"]);
+        assert!(fs::symlink_metadata(&out).is_ok_and(|out| out.is_symlink()));
+        fs::remove_file(&out).expect("removed");
+    }
+    pipe(&out).await;
+    let refused = Process::run("pulsegate dev", &mut machine.command(&["--ca-out", &out.to_string_lossy()])).await;
+    refused.failed(1, &["out: it is a named pipe, not a regular file"]);
     machine.is_untouched();
 }
 

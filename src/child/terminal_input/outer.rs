@@ -75,6 +75,21 @@ impl OuterTerminal {
         true
     }
 
+    /// Has Ctrl-S and Ctrl-Q pause the output, if they did before, or passes them on as keys.
+    pub(super) fn set_flow_control(&self, pauses: bool) {
+        let state = self.lock();
+        if *state != State::Taken || !is_foreground() {
+            return;
+        }
+        let Ok(mut now) = tcgetattr(io::stdin()) else { return };
+        let pauses = pauses && self.before.input_modes.contains(InputModes::IXON);
+        if now.input_modes.contains(InputModes::IXON) != pauses {
+            now.input_modes.set(InputModes::IXON, pauses);
+            // The terminal may have gone.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &now);
+        }
+    }
+
     /// Returns whether this key suspends pulsegate.
     pub(super) fn suspends(&self, key: u8) -> bool {
         let suspends = self.before.special_codes[SpecialCodeIndex::VSUSP];

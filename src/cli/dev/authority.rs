@@ -1,7 +1,8 @@
 //! The certificate authority (CA) of `dev`, and the certificates that it issues.
 //!
 //! Without `--trust` its key is generated in memory and never written to a disk. Even if a whole machine trusts it, it is
-//! valid for this machine and private addresses alone, by the name constraints of its certificate (RFC 5280 §4.2.1.10).
+//! valid for servers of this machine and private addresses alone, by the name constraints and the extended key usage of
+//! its certificate (RFC 5280 §4.2.1.10 and §4.2.1.12).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber, date_time_ymd,
 };
+use x509_cert::der::Decode;
 
 use crate::tls::Identity;
 
@@ -21,6 +23,10 @@ const RUN_VALIDITY: Duration = Duration::from_hours(30 * 24);
 const KEPT_VALIDITY: Duration = Duration::from_hours(820 * 24);
 /// The tolerance for clocks that differ, as in containers and virtual machines.
 const SKEW: Duration = Duration::from_hours(1);
+
+/// The extensions by which a certificate is limited: key usage, basic constraints, name constraints, extended key usage
+/// (RFC 5280 §4.2.1).
+const LIMITS: [&str; 4] = ["2.5.29.15", "2.5.29.19", "2.5.29.30", "2.5.29.37"];
 
 /// The domain below which every name leads to the machine itself (RFC 6761 §6.3).
 const LOCALHOST: &str = "localhost";
@@ -84,6 +90,13 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem, leaf_key: KeyPair::generate()? })
     }
 
+    /// Returns whether the certificate `der` has the limits that [`to_keep`](Self::to_keep) sets: its basic constraints,
+    /// key usages and name constraints are those of a certificate that is made now.
+    pub(super) fn is_limited(&self, der: &[u8]) -> bool {
+        let ours = kept(self.issuer.key()).self_signed(self.issuer.key());
+        ours.is_ok_and(|ours| limits(ours.der()).is_some_and(|ours| limits(der) == Some(ours)))
+    }
+
     /// Returns its certificate in PEM.
     pub(super) fn pem(&self) -> &str {
         &self.pem
@@ -137,11 +150,23 @@ fn kept(key: &KeyPair) -> CertificateParams {
     authority(&format!("pulsegate dev CA {name}"), LOOPBACK.into_iter().chain(PRIVATE))
 }
 
+/// Returns the extensions of a certificate that limit its use, each with its identifier and whether it is critical.
+fn limits(der: &[u8]) -> Option<Vec<(String, bool, Vec<u8>)>> {
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
+    let extensions = certificate.tbs_certificate().extensions()?;
+    let limits = extensions.iter().map(|it| (it.extn_id.to_string(), it.critical, it.extn_value.as_bytes().to_vec()));
+    let mut limits: Vec<_> = limits.filter(|(id, ..)| LIMITS.contains(&id.as_str())).collect();
+    limits.sort();
+    Some(limits)
+}
+
 fn authority(name: &str, addresses: impl Iterator<Item = (IpAddr, u8)>) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Of mail, code and clients it certifies nothing.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let names = GeneralSubtree::DnsName(LOCALHOST.into());
     let addresses =
         addresses.map(|(address, prefix)| GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, prefix)));
@@ -195,6 +220,25 @@ mod tests {
             identity.renewal_id().expect("it names its authority").0
         });
         assert_eq!(issued[0], issued[1]);
+    }
+
+    #[test]
+    fn an_authority_is_for_servers_and_its_limits_are_compared() {
+        let authority = Authority::to_keep(SystemTime::now()).expect("made");
+        let key = authority.issuer.key();
+        let limits_of = |params: &CertificateParams| limits(params.self_signed(key).expect("signed").der());
+        let ours = limits_of(&kept(key)).expect("it has limits");
+        assert_eq!(ours.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), LIMITS);
+        let is_limited = |change: fn(&mut CertificateParams)| {
+            let mut params = kept(key);
+            change(&mut params);
+            authority.is_limited(params.self_signed(key).expect("signed").der())
+        };
+        assert!(is_limited(|_| {}));
+        assert!(!is_limited(|params| params.name_constraints = None));
+        assert!(!is_limited(|params| params.extended_key_usages.clear()));
+        assert!(!is_limited(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)));
+        assert!(!authority.is_limited(b"no certificate"));
     }
 
     #[test]

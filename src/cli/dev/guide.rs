@@ -11,6 +11,7 @@ use humantime::format_duration;
 use super::arguments::{ADDRESS, DevArgs, INSPECT};
 use super::echo;
 use super::kept_ca::date;
+use super::shell::quoted;
 use crate::config::UpstreamSettings;
 
 /// The origin of the authority.
@@ -57,7 +58,7 @@ impl Guide<'_> {
 
     /// Writes the lines about the authority.
     fn write_trust(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ca, https) = (self.authority.display(), self.url());
+        let (ca, https) = (quoted(self.authority), self.url());
         match &self.origin {
             AuthorityOrigin::Run { note } => {
                 writeln!(f, "  CA         {ca}, for this run only")?;
@@ -73,7 +74,11 @@ impl Guide<'_> {
             }
             AuthorityOrigin::Kept { not_after, .. } => {
                 writeln!(f, "  CA         {ca}, until {}", date(*not_after))?;
-                writeln!(f, "  trust      installed; {} dev --untrust removes it", program())?;
+                writeln!(
+                    f,
+                    "  trust      kept; {0} dev --trust installs it where it is missing, {0} dev --untrust removes it",
+                    program()
+                )?;
             }
         }
         writeln!(f, "             curl --cacert {ca} {https}")?;
@@ -114,7 +119,7 @@ impl Display for Guide<'_> {
         if !built_in {
             writeln!(f, "  Express    app.set('trust proxy', 'loopback'), or secure cookies are not set")?;
         }
-        let ca = self.authority.display();
+        let ca = quoted(self.authority);
         writeln!(f, "  client     {} ping --interval 1m --ca {ca} {wss}", program())?;
         writeln!(f, "             Ctrl-Z there simulates a dead client: within {bound} both its legs are closed")?;
         writeln!(f, "  sessions   {} top --admin {}", program(), self.inspect)?;
@@ -125,5 +130,5 @@ impl Display for Guide<'_> {
 
 /// Returns the command by which this program was started, for lines to copy into a shell.
 fn program() -> String {
-    std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), |path| path.to_string_lossy().into_owned())
+    std::env::args_os().next().map_or_else(|| "pulsegate".to_owned(), quoted)
 }

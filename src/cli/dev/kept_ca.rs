@@ -5,14 +5,15 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::process::geteuid;
 use thiserror::Error;
 
 use super::authority::Authority;
-use super::published::{PUBLIC, Published, SECRET, replace};
+use super::published::{PUBLIC, Published, SECRET, check_replaceable, read, remove, replace};
 use crate::config::UserEnvironment;
 use crate::tls::Identity;
 
@@ -50,6 +51,9 @@ pub(super) enum KeptCaError {
     /// Others could have read the key.
     #[error("the key of the CA in {} is readable by others (mode {mode:03o}); {REPLACE}", path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    /// The file is another user's.
+    #[error("{} belongs to another user (id {owner}), who knows its key; remove it", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
     /// The file is none that was written here.
     #[error("{} is no CA of pulsegate dev: {reason}; {REPLACE}", path.display())]
     Malformed { path: PathBuf, reason: String },
@@ -99,9 +103,49 @@ impl KeptCaFiles {
         self.folder.join("dev-ca.crt")
     }
 
+    /// Returns the folder of the files.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder of the files, for the user alone.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made.
+    pub(super) fn create_folder(&self) -> Result<(), KeptCaError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(failed("create", &self.folder))
+    }
+
+    /// Returns the certificate of the authority that is kept, usable or not, in PEM; `None` if it cannot be read.
+    pub(super) fn certificate_pem(&self) -> Option<String> {
+        let certificate = |path: &Path| {
+            let (text, _) = read(path).ok()?;
+            text.find(CERTIFICATE).map(|at| text[at..].to_owned())
+        };
+        certificate(&self.secret()).or_else(|| certificate(&self.certificate()))
+    }
+
     /// Returns whether an authority is kept, usable or not.
     pub(super) fn exist(&self) -> bool {
-        self.secret().exists()
+        self.secret().symlink_metadata().is_ok()
+    }
+
+    /// Fails if something other than a regular file is in the place of one of the files.
+    ///
+    /// # Errors
+    ///
+    /// That is so, or it cannot be seen.
+    pub(super) fn check(&self) -> Result<(), KeptCaError> {
+        for path in [self.secret(), self.certificate()] {
+            match check_replaceable(&path) {
+                // The folder is to be made, which has an error of its own.
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                checked => checked.map_err(failed("use", &path))?,
+            }
+        }
+        Ok(())
     }
 
     /// Reads the authority; `None` if none is kept.
@@ -111,15 +155,18 @@ impl KeptCaFiles {
     /// The file cannot be read or used, or the certificate is not valid at `now`.
     pub(super) fn load(&self, now: SystemTime) -> Result<Option<KeptCa>, KeptCaError> {
         let path = self.secret();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
+        let (text, file) = match read(&path) {
+            Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             Err(source) => return Err(KeptCaError::Io { action: "read", path, source }),
         };
-        let metadata = fs::metadata(&path);
-        let mode = metadata.map_or(0, |metadata| metadata.permissions().mode() & 0o777);
+        let metadata = file.metadata().map_err(failed("read", &path))?;
+        if metadata.uid() != geteuid().as_raw() {
+            return Err(KeptCaError::Foreign { path, owner: metadata.uid() });
+        }
+        let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeptCaError::Exposed { path, mode });
         }
@@ -132,6 +179,11 @@ impl KeptCaFiles {
         let (key, certificate) = text.split_at(text.find(CERTIFICATE).unwrap_or(text.len()));
         let authority =
             Authority::from_kept(key, certificate.to_owned()).map_err(|error| malformed(error.to_string()))?;
+        if !authority.is_limited(pair.leaf_der()) {
+            return Err(malformed(
+                "its certificate is not limited to servers of localhost and private addresses".into(),
+            ));
+        }
         Ok(Some(KeptCa { authority, not_after: facts.not_after, certificate: self.certificate() }))
     }
 
@@ -156,8 +208,7 @@ impl KeptCaFiles {
         let (secret, certificate) = (self.secret(), self.certificate());
         let authority = Authority::to_keep(now)
             .map_err(|error| KeptCaError::Malformed { path: secret.clone(), reason: error.to_string() })?;
-        let folder = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        folder.map_err(failed("create", &self.folder))?;
+        self.create_folder()?;
         replace(&certificate, authority.pem(), PUBLIC).map_err(failed("write", &certificate))?;
         let both = authority.key_pem() + authority.pem();
         replace(&secret, &both, SECRET).map_err(failed("write", &secret))?;
@@ -175,12 +226,7 @@ impl KeptCaFiles {
     /// A file cannot be removed.
     pub(super) fn remove(&self) -> Result<(), KeptCaError> {
         for path in [self.secret(), self.certificate()] {
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(KeptCaError::Io { action: "remove", path, source });
-                }
-                _ => {}
-            }
+            remove(&path).map_err(failed("remove", &path))?;
         }
         // It stays if it has other files.
         let _ = fs::remove_dir(&self.folder);
@@ -210,6 +256,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
     use tempfile::TempDir;
 
     use super::*;
@@ -262,6 +309,27 @@ mod tests {
         let malformed = error(files.load(now));
         assert!(malformed.contains("is no CA of pulsegate dev: ") && malformed.ends_with(REPLACE), "{malformed}");
         assert_eq!(error(files.load_unless_old(now)), malformed, "a file that is not ours stays");
+    }
+
+    #[test]
+    fn a_ca_without_our_limits_or_of_another_user_is_refused() {
+        let folder = TempDir::new().expect("a folder");
+        let (files, now) = (files(&folder), SystemTime::now());
+        files.create(now).expect("made");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = key.serialize_pem() + &params.self_signed(&key).expect("signed").pem();
+        replace(&files.secret(), &pem, SECRET).expect("written");
+        let unlimited = error(files.load(now));
+        assert!(unlimited.contains("is not limited to servers of localhost and private addresses"), "{unlimited}");
+        assert!(unlimited.ends_with(REPLACE), "{unlimited}");
+        // Only root can give a file away.
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(files.secret(), Some(12345), None).expect("changed");
+            let foreign = error(files.load(now));
+            assert!(foreign.contains("belongs to another user (id 12345), who knows its key"), "{foreign}");
+        }
     }
 
     #[test]

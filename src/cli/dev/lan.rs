@@ -22,6 +22,9 @@ pub(super) enum LanError {
         because(.0.as_ref())
     )]
     NoAddress(Option<io::Error>),
+    /// The named address is none by which one machine is reached.
+    #[error("{0} is not the address of one machine; `ip address` or `ifconfig` lists yours, and --lan alone finds one")]
+    NotUnicast(Ipv4Addr),
     /// The named address is another machine's.
     #[error(
         "{0} is no address of this machine ({1}); `ip address` or `ifconfig` lists them, and --lan alone finds one"
@@ -41,7 +44,17 @@ fn because(error: Option<&io::Error>) -> String {
 pub(super) fn address(wanted: Option<Ipv4Addr>) -> Result<Ipv4Addr, LanError> {
     match wanted {
         Some(address) => {
-            UdpSocket::bind((address, 0)).map_err(|error| LanError::NotOurs(address, error))?;
+            if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+                return Err(LanError::NotUnicast(address));
+            }
+            let socket = UdpSocket::bind((address, 0)).map_err(|error| LanError::NotOurs(address, error))?;
+            // The broadcast address of a network can be bound; a destination it is on request only. Nothing is sent.
+            match socket.connect((address, ELSEWHERE.port())) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(LanError::NotUnicast(address));
+                }
+                _ => {}
+            }
             Ok(address)
         }
         None => match outward() {
@@ -75,6 +88,14 @@ mod tests {
         assert_eq!(address(Some(Ipv4Addr::LOCALHOST)).expect("ours"), Ipv4Addr::LOCALHOST);
         let error = address(Some(Ipv4Addr::new(192, 0, 2, 1))).expect_err("of documentation").to_string();
         assert!(error.starts_with("192.0.2.1 is no address of this machine ("), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_is_not_unicast_is_refused() {
+        for text in ["0.0.0.0", "224.0.0.1", "239.255.255.250", "255.255.255.255", "127.255.255.255"] {
+            let error = address(Some(text.parse().expect("an address"))).expect_err(text).to_string();
+            assert!(error.starts_with(&format!("{text} is not the address of one machine; ")), "{error}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Files for other programs: written whole or not at all.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, FileType, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// The mode of a file that everybody may read.
 pub(super) const PUBLIC: u32 = 0o644;
@@ -40,7 +42,7 @@ impl Published {
 
     /// Returns whether the file at `path` has this text.
     pub(super) fn holds(path: &Path, text: &str) -> bool {
-        fs::read_to_string(path).is_ok_and(|found| found == text)
+        read(path).is_ok_and(|(found, _)| found == text)
     }
 
     /// Returns the path of the file.
@@ -58,9 +60,62 @@ impl Drop for Published {
     }
 }
 
-/// Writes `text` to `path` atomically. A symbolic link that another user left in a shared folder is replaced, not
-/// followed.
+/// Fails if something other than a regular file is at `path`, which would be lost if it were replaced. A symbolic link is
+/// such a thing: it may be another user's, in a shared folder.
+pub(super) fn check_replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => check_regular(metadata.file_type()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the regular file at `path`, and returns its text and the open file. Anything else is an error: to open a named
+/// pipe would wait for its other end.
+pub(super) fn read(path: &Path) -> io::Result<(String, File)> {
+    check_replaceable(path)?;
+    // What is there may change meanwhile.
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    check_regular(file.metadata()?.file_type())?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, file))
+}
+
+/// Opens the regular file at `path` for a lock, and makes it if there is none.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    check_replaceable(path)?;
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(SECRET);
+    options.custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Removes the regular file at `path`, if there is one.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    check_replaceable(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn check_regular(kind: FileType) -> io::Result<()> {
+    let found = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a folder",
+        _ if kind.is_symlink() => "a symbolic link",
+        _ if kind.is_fifo() => "a named pipe",
+        _ if kind.is_socket() => "a socket",
+        _ => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("it is {found}, not a regular file")))
+}
+
+/// Writes `text` to `path` atomically. Only a regular file is replaced.
 pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    check_replaceable(path)?;
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:08x}", fastrand::u32(..)));
     let fresh = PathBuf::from(name);
@@ -81,26 +136,60 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
 
     use tempfile::TempDir;
 
     use super::*;
 
     #[test]
-    fn what_is_published_replaces_a_link_and_is_taken_away_again() {
+    fn a_file_is_replaced_and_is_taken_away_again_if_temporary() {
         let folder = TempDir::new().expect("a folder");
-        let (precious, path) = (folder.path().join("precious"), folder.path().join("ca.pem"));
-        fs::write(&precious, "keep me").expect("written");
-        symlink(&precious, &path).expect("linked");
-
+        let path = folder.path().join("ca.pem");
+        fs::write(&path, "an older one").expect("written");
         let published = Published::to(&path, "a certificate").expect("published");
-        assert_eq!(fs::read_to_string(&precious).expect("still there"), "keep me");
         assert_eq!(fs::read_to_string(published.path()).expect("there"), "a certificate");
         drop(published);
         assert!(path.exists(), "what a person asked for stays");
         drop(Published { path: path.clone(), temporary: true });
         assert!(!path.exists(), "a temporary file goes");
-        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "no half-written file is left");
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0, "no half-written file is left");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_replaced_nor_read_nor_removed() {
+        let folder = TempDir::new().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("precious"), "keep me").expect("written");
+        symlink(at("precious"), at("link")).expect("linked");
+        symlink(at("nothing"), at("dangling")).expect("linked");
+        fs::create_dir(at("folder")).expect("made");
+        let _socket = UnixListener::bind(at("socket")).expect("bound");
+        let made = Command::new("mkfifo").arg(at("pipe")).status().expect("mkfifo of coreutils");
+        assert!(made.success());
+        let kinds = [
+            ("link", "a symbolic link"),
+            ("dangling", "a symbolic link"),
+            ("folder", "a folder"),
+            ("socket", "a socket"),
+            ("pipe", "a named pipe"),
+        ];
+        let files = || fs::read_dir(folder.path()).expect("readable").count();
+        let before = files();
+        for (name, kind) in kinds {
+            let expected = format!("it is {kind}, not a regular file");
+            let faults = [
+                Published::to(&at(name), "a certificate").map(drop),
+                super::read(&at(name)).map(drop),
+                super::remove(&at(name)),
+            ];
+            for fault in faults {
+                assert_eq!(fault.expect_err(name).to_string(), expected, "{name}");
+            }
+            assert!(!Published::holds(&at(name), "keep me"), "{name}");
+        }
+        assert_eq!((files(), fs::read_to_string(at("precious")).expect("there")), (before, "keep me".to_owned()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! ```
 
 mod keychain;
+mod lock;
 mod nss;
 mod system;
 mod tool;
@@ -17,6 +18,7 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use self::keychain::Keychain;
+use self::lock::TrustLock;
 use self::nss::{NssDatabase, databases};
 use self::system::SystemStore;
 use self::tool::{ToolError, Tools};
@@ -25,6 +27,9 @@ use crate::config::UserEnvironment;
 
 /// The remedy on a system without a known list of authorities.
 const BY_HAND: &str = "`--ca-out FILE` writes the CA of one run, for you to import by hand";
+
+/// What is printed while another process has the lock.
+const WAITING: &str = "Waiting for another `pulsegate dev` that installs or removes the CA …";
 
 /// A request to install or to remove the authority.
 #[derive(Debug)]
@@ -65,12 +70,29 @@ impl TrustStore {
         }
     }
 
-    /// Returns whether it has a certificate of an authority of `dev`, this one or an older one.
-    fn holds_any(&self, certificate: &Path) -> bool {
+    /// Returns whether it may have a certificate of an authority of `dev`, the kept one or an older one.
+    fn may_hold(&self, files: &KeptCaFiles, kept: Option<&str>) -> bool {
         match self {
-            Self::System(store) => store.holds_any(),
-            Self::Keychain(_) => certificate.exists(),
+            Self::System(store) => store.may_hold(kept, files.exist()),
+            Self::Keychain(_) => files.certificate().exists(),
             Self::Nss(store) => store.holds_any(),
+        }
+    }
+
+    /// Returns whether it is known to have the certificate still, after an installation that failed.
+    fn trusts_after_failure(&self, kept: &KeptCa) -> bool {
+        match self {
+            Self::System(store) => store.trusts(kept.authority.pem()) == Some(true),
+            Self::Keychain(_) => false,
+            Self::Nss(store) => store.holds(kept.authority.pem()),
+        }
+    }
+
+    /// Fails if the certificate cannot be put into its place, since something else is there.
+    fn check(&self) -> Result<(), ToolError> {
+        match self {
+            Self::System(store) => store.check(),
+            Self::Keychain(_) | Self::Nss(_) => Ok(()),
         }
     }
 
@@ -167,6 +189,9 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
              ca-certificates has one, and {BY_HAND}.{advice}"
         );
     }
+    let _lock = TrustLock::acquire(&files, || print_line(WAITING))?;
+    files.check()?;
+    stores.list.iter().try_for_each(TrustStore::check)?;
     let kept = files.load_unless_old(now)?;
     let is_missing = |store: &&TrustStore| !kept.as_ref().is_some_and(|kept| store.holds(kept));
     let missing: Vec<_> = stores.list.iter().filter(is_missing).collect();
@@ -187,17 +212,22 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
     };
     kept.restore_certificate()?;
     let mut faults = Vec::new();
+    // The commands of an error may name the file of the certificate, and a tool may have taken it up before it failed.
+    let mut is_needed = false;
     for store in &missing {
         match store.install(&kept.certificate) {
             Ok(()) => print_line(&format!("  installed  {store}"))?,
-            Err(error) => faults.push(error.to_string()),
+            Err(error) => {
+                is_needed |= matches!(error, ToolError::NoSudo { .. }) || store.trusts_after_failure(&kept);
+                faults.push(error.to_string());
+            }
         }
     }
     if faults.is_empty() {
         print_line("")?;
         return Ok(Some(kept));
     }
-    if is_new && faults.len() == missing.len() {
+    if is_new && !is_needed && faults.len() == missing.len() {
         files.remove()?;
     }
     bail!("the CA is not trusted everywhere: {}", faults.join("; "));
@@ -211,8 +241,13 @@ pub(super) fn install(request: &TrustRequest<'_>) -> anyhow::Result<Option<KeptC
 pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
     let files = KeptCaFiles::of(request.user)?;
     let stores = TrustStores::find(request);
+    // Where there is no folder, there is nothing that another process changes.
+    let lock = files.folder().is_dir().then(|| TrustLock::acquire(&files, || print_line(WAITING)));
+    let _lock = lock.transpose()?;
+    files.check()?;
     let certificate = files.certificate();
-    let holders: Vec<_> = stores.list.iter().filter(|store| store.holds_any(&certificate)).collect();
+    let kept = files.certificate_pem();
+    let holders: Vec<_> = stores.list.iter().filter(|store| store.may_hold(&files, kept.as_deref())).collect();
     if holders.is_empty() && !files.exist() {
         print_line("No CA of pulsegate dev is installed.")?;
         return Ok(());
@@ -239,7 +274,8 @@ pub(super) fn remove(request: &TrustRequest<'_>) -> anyhow::Result<()> {
 
 /// Returns the text that a user agrees to.
 fn plan(files: &KeptCaFiles, is_new: bool, missing: &[&TrustStore], advice: Option<&str>) -> String {
-    let mut lines = vec!["--trust installs a certificate authority for localhost and private addresses:".to_owned()];
+    let mut lines =
+        vec!["--trust installs a certificate authority for servers of localhost and private addresses:".to_owned()];
     lines.push(String::new());
     if is_new {
         lines.push(format!("  creates    {}, with its key, for you alone to read", files.secret().display()));
@@ -260,8 +296,12 @@ fn agrees() -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     write!(out, "Continue? [y/N] ")?;
     out.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
+    let mut answer = Vec::new();
+    io::stdin().lock().read_until(b'\n', &mut answer)?;
+    let Ok(answer) = str::from_utf8(&answer) else {
+        print_line("The answer is no text in UTF-8, and counts as no.")?;
+        return Ok(false);
+    };
     Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 

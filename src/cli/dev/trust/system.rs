@@ -6,8 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use super::tool::{Privilege, ToolError, Tools, run, typed};
-use crate::cli::dev::published::{PUBLIC, replace};
+use crate::cli::dev::published::{self, PUBLIC, Published, check_replaceable, replace};
 
 /// A family of systems.
 struct Family {
@@ -17,6 +19,8 @@ struct Family {
     sign: &'static str,
     /// The ending that a certificate must have there.
     ending: &'static str,
+    /// The file into which the tool gathers all trusted authorities.
+    bundle: &'static str,
     /// The tool that takes up a new certificate.
     tool: &'static [&'static str],
     /// The arguments with which it takes up a removal too.
@@ -30,6 +34,7 @@ const FAMILIES: [Family; 4] = [
         folder: "etc/pki/ca-trust/source/anchors",
         sign: "etc/pki/ca-trust/source/anchors",
         ending: "pem",
+        bundle: "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
         tool: &["update-ca-trust", "extract"],
         removing: &[],
     },
@@ -38,6 +43,7 @@ const FAMILIES: [Family; 4] = [
         folder: "etc/ca-certificates/trust-source/anchors",
         sign: "etc/ca-certificates/trust-source/anchors",
         ending: "crt",
+        bundle: "etc/ca-certificates/extracted/tls-ca-bundle.pem",
         tool: &["trust", "extract-compat"],
         removing: &[],
     },
@@ -46,6 +52,7 @@ const FAMILIES: [Family; 4] = [
         folder: "usr/share/pki/trust/anchors",
         sign: "usr/share/pki/trust/anchors",
         ending: "pem",
+        bundle: "var/lib/ca-certificates/ca-bundle.pem",
         tool: &["update-ca-certificates"],
         // Otherwise dangling links stay in Debian's /etc/ssl/certs.
         removing: &["--fresh"],
@@ -55,6 +62,7 @@ const FAMILIES: [Family; 4] = [
         folder: "usr/local/share/ca-certificates",
         sign: "etc/ssl/certs",
         ending: "crt",
+        bundle: "etc/ssl/certs/ca-certificates.crt",
         tool: &["update-ca-certificates"],
         // Otherwise dangling links stay in Debian's /etc/ssl/certs.
         removing: &["--fresh"],
@@ -65,6 +73,7 @@ const FAMILIES: [Family; 4] = [
 #[derive(Debug)]
 pub(super) struct SystemStore {
     file: PathBuf,
+    bundle: PathBuf,
     update: Vec<OsString>,
     removing: &'static [&'static str],
     install: Option<PathBuf>,
@@ -82,31 +91,55 @@ impl SystemStore {
             let privilege = Privilege::for_folder(&root.join(family.folder), tools);
             let update = std::iter::once(tool.into()).chain(arguments.iter().map(OsString::from)).collect();
             let removing = family.removing;
-            Some(Self { file, update, removing, install: tools.find("install"), rm: tools.find("rm"), privilege })
+            let bundle = root.join(family.bundle);
+            let (install, rm) = (tools.find("install"), tools.find("rm"));
+            Some(Self { file, bundle, update, removing, install, rm, privilege })
         })
     }
 
-    /// Returns whether the file has this certificate.
+    /// Returns whether this certificate is installed and taken up. A tool that was interrupted has not done that.
     pub(super) fn holds(&self, pem: &str) -> bool {
-        fs::read_to_string(&self.file).is_ok_and(|text| text == pem)
+        Published::holds(&self.file, pem) && self.trusts(pem) == Some(true)
     }
 
-    /// Returns whether the file exists.
-    pub(super) fn holds_any(&self) -> bool {
-        self.file.exists()
+    /// Returns whether the tool has taken up this certificate; `None` if its result cannot be read.
+    pub(super) fn trusts(&self, pem: &str) -> Option<bool> {
+        // It may have comments in any encoding.
+        let bundle = fs::read(&self.bundle).ok()?;
+        Some(body(&String::from_utf8_lossy(&bundle)).contains(&body(pem)))
+    }
+
+    /// Returns whether a certificate of an authority of `dev` may be trusted: it is there, or `kept` has been taken up. If
+    /// that is unknown, although one is kept, it may be, unless nothing can be done about it.
+    pub(super) fn may_hold(&self, kept: Option<&str>, is_kept: bool) -> bool {
+        let unknown = is_kept && self.privilege != Privilege::Missing;
+        let trusts = || kept.and_then(|pem| self.trusts(pem)).unwrap_or(unknown);
+        self.file.symlink_metadata().is_ok() || trusts()
+    }
+
+    /// Fails if something other than a regular file is in the place of the certificate.
+    pub(super) fn check(&self) -> Result<(), ToolError> {
+        match check_replaceable(&self.file) {
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(ToolError::Occupied { path: self.file.clone(), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Copies the certificate, and has it taken up. The copy is removed if that fails.
     pub(super) fn install(&self, certificate: &Path) -> Result<(), ToolError> {
+        self.check()?;
         self.copy(certificate)?;
         self.update(&[]).inspect_err(|_| {
-            // The failure of the tool is the one that counts.
-            let _ = self.delete();
+            // The first failure is the one that counts. The tool may have taken it up before it failed.
+            let _ = self.delete().and_then(|()| self.update(self.removing));
         })
     }
 
     /// Removes the certificate, and has that taken up.
     pub(super) fn remove(&self) -> Result<(), ToolError> {
+        self.check()?;
         self.delete()?;
         self.update(self.removing)
     }
@@ -116,24 +149,23 @@ impl SystemStore {
             Privilege::Own => {
                 let failed = |source| ToolError::File { action: "write", path: self.file.clone(), source };
                 let folder = self.file.parent().unwrap_or(Path::new("/"));
-                let text = fs::read_to_string(certificate).map_err(failed)?;
+                let text = published::read(certificate).map_err(failed)?.0;
                 fs::create_dir_all(folder).and_then(|()| replace(&self.file, &text, PUBLIC)).map_err(failed)
             }
             Privilege::Sudo(_) => run(&self.privilege.command(self.copying(certificate))).map(drop),
-            Privilege::Missing => Err(self.forbidden(&self.copying(certificate))),
+            Privilege::Missing => Err(self.forbidden(&self.copying(certificate), &[])),
         }
     }
 
     fn delete(&self) -> Result<(), ToolError> {
         match &self.privilege {
-            Privilege::Own => match fs::remove_file(&self.file) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    Err(ToolError::File { action: "remove", path: self.file.clone(), source })
-                }
-                _ => Ok(()),
-            },
+            Privilege::Own => published::remove(&self.file).map_err(|source| ToolError::File {
+                action: "remove",
+                path: self.file.clone(),
+                source,
+            }),
             Privilege::Sudo(_) => run(&self.privilege.command(self.deleting())).map(drop),
-            Privilege::Missing => Err(self.forbidden(&self.deleting())),
+            Privilege::Missing => Err(self.forbidden(&self.deleting(), self.removing)),
         }
     }
 
@@ -152,10 +184,19 @@ impl SystemStore {
         vec![rm.into(), "-f".into(), self.file.clone().into()]
     }
 
-    fn forbidden(&self, first: &[OsString]) -> ToolError {
+    fn forbidden(&self, first: &[OsString], more: &[&str]) -> ToolError {
         let folder = self.file.parent().unwrap_or(&self.file).to_path_buf();
-        ToolError::NoSudo { folder, commands: format!("{} && {}", typed(first), typed(&self.update)) }
+        if geteuid().is_root() {
+            return ToolError::NotEvenRoot { folder };
+        }
+        let update: Vec<_> = self.update.iter().cloned().chain(more.iter().map(OsString::from)).collect();
+        ToolError::NoSudo { folder, commands: format!("{} && {}", typed(first), typed(&update)) }
     }
+}
+
+/// Returns certificates in PEM without their line breaks, which differ from tool to tool.
+fn body(pem: &str) -> String {
+    pem.lines().map(str::trim).collect()
 }
 
 impl Display for SystemStore {
@@ -220,12 +261,14 @@ mod tests {
         fs::write(&certificate, "a certificate").expect("written");
         let error = store.install(&certificate).expect_err("the tool fails").to_string();
         assert!(error.starts_with("`update-ca-certificates` exited with 1: broken; "), "{error}");
-        assert!(!store.holds_any(), "nothing half-installed");
+        assert!(!store.file.exists(), "nothing half-installed");
     }
 
     #[test]
     fn by_sudo_the_certificate_is_copied_and_removed() {
-        let (root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "echo \"$@\" >> $(dirname $0)/calls");
+        let script = "cd \"$(dirname \"$0\")\" || exit; echo \"$@\" >> calls\n\
+            cat ../local/share/ca-certificates/* > ../../etc/ssl/certs/ca-certificates.crt; true";
+        let (root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", script);
         let (sudo, certificate) = (root.path().join("sudo"), root.path().join("ca.crt"));
         fs::write(&sudo, "#!/bin/sh\n[ \"$1\" = -n ] && shift\nexec \"$@\"\n").expect("written");
         fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).expect("changed");
@@ -237,7 +280,7 @@ mod tests {
                 && fs::metadata(&store.file).is_ok_and(|file| file.permissions().mode() & 0o777 == PUBLIC)
         );
         store.remove().expect("removed");
-        assert!(!store.holds_any());
+        assert!(!store.may_hold(Some("a certificate"), true));
         assert_eq!(fs::read_to_string(root.path().join("usr/sbin/calls")).expect("called"), "\n--fresh\n");
     }
 
@@ -245,8 +288,16 @@ mod tests {
     fn without_sudo_the_commands_for_root_are_named() {
         let (_root, store) = system(&["etc/ssl/certs"], "update-ca-certificates", "true");
         let store = SystemStore { privilege: Privilege::Missing, ..store };
-        let error = store.install(Path::new("/ca.crt")).expect_err("no right").to_string();
-        assert!(error.contains("as root, run: install -D -m 644 /ca.crt /"), "{error}");
-        assert!(error.ends_with("pulsegate-dev.crt && update-ca-certificates"), "{error}");
+        let expected = if geteuid().is_root() {
+            ["cannot be written, not even by root; is its file system read-only?"; 2].map(str::to_owned)
+        } else {
+            let file = store.file.display();
+            let install = format!("install -D -m 644 /ca.crt {file} && update-ca-certificates");
+            [install, format!("rm -f {file} && update-ca-certificates --fresh")]
+        };
+        let errors = [store.install(Path::new("/ca.crt")), store.remove()].map(|done| done.expect_err("no right"));
+        for (error, expected) in errors.iter().zip(expected) {
+            assert!(error.to_string().ends_with(&expected), "{error}");
+        }
     }
 }

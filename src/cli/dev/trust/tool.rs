@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
+use crate::cli::dev::shell;
 use crate::cli::text::truncate;
 use crate::config::{UserEnvironment, find_program};
 
@@ -28,9 +29,15 @@ pub(super) enum ToolError {
     /// A file could not be written or removed.
     #[error("cannot {action} {}: {source}", path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
-    /// The files of the system belong to root.
-    #[error("{} belongs to root, and there is no sudo here; as root, run: {commands}", folder.display())]
+    /// Something that is not ours is in the place of the certificate.
+    #[error("{} cannot be used: {source}; remove it", path.display())]
+    Occupied { path: PathBuf, source: io::Error },
+    /// The user may not change the files of the system.
+    #[error("{} is not writable for you, and there is no sudo or doas here; as root, run: {commands}", folder.display())]
     NoSudo { folder: PathBuf, commands: String },
+    /// Nobody may change the files of the system.
+    #[error("{} cannot be written, not even by root; is its file system read-only?", folder.display())]
+    NotEvenRoot { folder: PathBuf },
 }
 
 fn quoted(output: &str) -> String {
@@ -94,9 +101,8 @@ impl Privilege {
 
 /// Returns the words of a command as they are typed, without the folder of the program.
 pub(super) fn typed(words: &[OsString]) -> String {
-    let name = |word: &OsString| word.to_string_lossy().into_owned();
     let program = words.first().map(|program| Path::new(program).file_name().unwrap_or(program).to_owned());
-    program.iter().chain(words.iter().skip(1)).map(name).collect::<Vec<_>>().join(" ")
+    program.iter().chain(words.iter().skip(1)).map(shell::quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command to its end.
@@ -135,7 +141,7 @@ mod tests {
     fn a_tool_that_fails_is_quoted() {
         assert_eq!(run(&words(&["/bin/sh", "-c", "echo out"])).expect("it runs"), "out\n");
         let error = run(&words(&["/bin/sh", "-c", "echo reason >&2; exit 3"])).expect_err("it fails").to_string();
-        assert_eq!(error, "`sh -c echo reason >&2; exit 3` exited with 3: reason; run it yourself to see why");
+        assert_eq!(error, "`sh -c 'echo reason >&2; exit 3'` exited with 3: reason; run it yourself to see why");
         let error = run(&words(&["/nonexistent/tool"])).expect_err("there is none").to_string();
         assert!(error.starts_with("cannot run `tool`: "), "{error}");
     }
