@@ -154,6 +154,7 @@ fn unix_listeners() -> impl Iterator<Item = (PathBuf, u64)> {
 mod tests {
     use std::net::TcpListener;
     use std::os::unix::net::UnixListener;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -192,6 +193,13 @@ mod tests {
             change(&mut command);
             let mut child = command.spawn().expect("sleep starts");
             let id = child.id().cast_signed();
+            // Its environment is there once it runs: `sleep` sleeps then.
+            let is_asleep = || Process::new(id).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'S');
+            let give_up = Instant::now() + Duration::from_secs(20);
+            while !is_asleep() {
+                assert!(Instant::now() < give_up, "it does not sleep");
+                std::thread::sleep(Duration::from_millis(1));
+            }
             let is_aside = is_aside(id);
             let is_member = read(0).expect("Linux has it").contains_key(&id);
             child.kill().and_then(|()| child.wait()).expect("it ends");
