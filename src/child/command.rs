@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, id};
+use std::{io, iter};
 
 use rustix::process::{Pid, geteuid};
 use thiserror::Error;
@@ -179,12 +180,22 @@ impl AppCommand {
     }
 }
 
+/// The ports from which one is chosen for an app. Systems give others, from 32,768 or 49,152 on, to whoever asks for any: such a
+/// port could be taken before the app listens.
+const APP_PORTS: Range<u16> = 20_000..32_768;
+/// The number of ports that are tried before the system is asked for one.
+const PORTS_TRIED: usize = 100;
+
 /// Returns a TCP port of loopback that is free now, and none of `others`.
 ///
 /// # Errors
 ///
 /// The system has no free port.
 pub fn free_port(others: &[u16]) -> io::Result<u16> {
+    let is_free = |port: &u16| !others.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    if let Some(port) = iter::repeat_with(|| fastrand::u16(APP_PORTS)).take(PORTS_TRIED).find(is_free) {
+        return Ok(port);
+    }
     // The listeners of refused ports stay open meanwhile, so that each attempt yields another port.
     let mut refused = Vec::new();
     loop {
@@ -272,6 +283,7 @@ mod tests {
     #[test]
     fn a_free_port_is_none_of_the_others() {
         let port = free_port(&[]).expect("a port");
+        assert!(APP_PORTS.contains(&port), "{port} is given to whoever asks for any");
         assert_ne!(free_port(&[port]).expect("another port"), port);
     }
 }

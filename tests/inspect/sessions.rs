@@ -141,13 +141,13 @@ async fn a_client_made_to_look_dead_is_found_dead() {
 
 #[tokio::test]
 async fn a_session_whose_close_comes_with_a_list_is_closed_wherever_it_is_shown() {
-    const SCRIPT: &str = r#"import('./sessions.js').then(({ Sessions }) => {
+    const SCRIPT: &str = r"import('./sessions.js').then(({ Sessions }) => {
         const sessions = new Sessions();
         const open = { id: 'a', client: '127.0.0.1:1', opened_at: 1, state: 'open', heartbeat: { rtt_s: 0.5, misses: 0 } };
         const shown = sessions.tell(open, 2);
         sessions.fill([{ ...open, state: 'closed', closed_at: 3 }]);
         return [shown.health, sessions.find('a') === shown, sessions.live.size, shown.rtts.length];
-    })"#;
+    })";
     let dev = Dev::start("300ms", "10s").await;
     let mut page = Page::open(&dev.inspect).await;
     assert_eq!(page.ask(SCRIPT).await, serde_json::json!(["closed", true, 0, 1]));
