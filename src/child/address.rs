@@ -2,8 +2,8 @@
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::process;
 use std::time::Duration;
+use std::{io, process};
 
 use crate::config::UpstreamTarget;
 use crate::platform::process_family::{FamilyMember, tcp_owner, unix_owner};
@@ -33,7 +33,12 @@ pub fn occupant(address: &UpstreamTarget) -> Option<String> {
 }
 
 fn accepts(address: &SocketAddr) -> bool {
-    let Ok(stream) = TcpStream::connect_timeout(address, ATTEMPT) else { return false };
-    // The kernel may choose the port itself as the connection's own: it is then connected to itself (RFC 9293 §3.5).
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own != peer)
+    TcpStream::connect_timeout(address, ATTEMPT)
+        .is_ok_and(|stream| leads_to_another(stream.local_addr(), stream.peer_addr()))
+}
+
+/// Returns whether a connection has another socket at its end. The kernel may choose the port itself as the connection's
+/// own: it is then connected to itself (RFC 9293 §3.5).
+pub(super) fn leads_to_another(own: io::Result<SocketAddr>, peer: io::Result<SocketAddr>) -> bool {
+    matches!((own, peer), (Ok(own), Ok(peer)) if own != peer)
 }

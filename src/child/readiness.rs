@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::address::leads_to_another;
 use super::diagnosis::{Diagnosis, Sight, StoppedProcess, Turnover, diagnose};
 use super::exit::AppExit;
 use super::process::AppProcess;
@@ -85,8 +86,7 @@ async fn connected(address: &UpstreamTarget) {
 async fn accepts(host: &str, port: u16) -> bool {
     let attempt = timeout(ATTEMPT, TcpStream::connect((host, port))).await;
     let Ok(Ok(stream)) = attempt else { return false };
-    // The kernel may choose the port itself as the connection's own: it is then connected to itself (RFC 9293 §3.5).
-    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(peer)) if own != peer)
+    leads_to_another(stream.local_addr(), stream.peer_addr())
 }
 
 /// Logs the progress, and a diagnosis whenever it changes.

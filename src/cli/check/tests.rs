@@ -11,6 +11,11 @@ use super::*;
 use crate::config::TlsRole;
 use crate::drain::DRAIN_MARGIN;
 
+/// A configuration alone: no command of an app, and no variable that is not read.
+fn subject<'a>(input: &'a Input, overrides: &'a Overrides, cache: &'a FileCache) -> Subject<'a> {
+    Subject { input, overrides, started: None, unread: &[], cache }
+}
+
 /// A configuration file, removed on drop.
 struct File(PathBuf);
 
@@ -33,13 +38,8 @@ impl File {
         };
         let certificates = |tls: &TlsSettings| fault(TlsRole::PrivateKey, &tls.private_key);
         let input = Input::File(self.0.clone());
-        let subject = Subject {
-            input: &input,
-            overrides: &Overrides::default(),
-            started: None,
-            unread: &[],
-            cache: &FileCache::default(),
-        };
+        let (overrides, cache) = Default::default();
+        let subject = subject(&input, &overrides, &cache);
         let checked = check(subject, format, certificates, app, None, &mut out);
         let verdict = checked.expect("memory takes all");
         let out = String::from_utf8(out).expect("text");
@@ -557,13 +557,8 @@ fn errors_are_objects_for_machines() {
 fn a_file_that_is_missing_is_an_error() {
     let mut out = Vec::new();
     let input = Input::from(Path::new("src/none.toml"));
-    let subject = Subject {
-        input: &input,
-        overrides: &Overrides::default(),
-        started: None,
-        unread: &[],
-        cache: &FileCache::default(),
-    };
+    let (overrides, cache) = Default::default();
+    let subject = subject(&input, &overrides, &cache);
     let verdict = check(subject, OutputFormat::Human, |_| Vec::new(), |_| Vec::new(), None, &mut out);
     assert_eq!(verdict.expect("memory takes all"), CheckResult::Invalid);
     assert_snapshot!(String::from_utf8_lossy(&out), @"
