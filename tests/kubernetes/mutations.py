@@ -145,28 +145,31 @@ def no_time_to_end(all):
     pod(all)["terminationGracePeriodSeconds"] = 107
 
 
+def replaced(all, old, new):
+    """Puts `new` into proxy.toml in the place of `old`, which has to be there."""
+    data = of(all, "ConfigMap")["data"]
+    assert old in data["proxy.toml"], f"no {old!r} in proxy.toml"
+    data["proxy.toml"] = data["proxy.toml"].replace(old, new)
+
+
 @mutation("the drain takes 160 s")
 def a_longer_drain(all):
-    data = of(all, "ConfigMap")["data"]
-    data["proxy.toml"] = data["proxy.toml"].replace('window = "1.5s"', 'window = "55s"')
+    replaced(all, 'window = "1.5s"', 'window = "55s"')
 
 
 @mutation("and the app listens on [3000]")
 def another_port_of_the_app(all):
-    data = of(all, "ConfigMap")["data"]
-    data["proxy.toml"] = data["proxy.toml"].replace(":3000", ":3001")
+    replaced(all, ":3000", ":3001")
 
 
 @mutation("unknown key")
 def a_misspelt_key_of_the_proxy(all):
-    data = of(all, "ConfigMap")["data"]
-    data["proxy.toml"] = data["proxy.toml"].replace("window", "windo")
+    replaced(all, "window", "windo")
 
 
 @mutation("proxy.toml has no address")
 def another_address(all):
-    data = of(all, "ConfigMap")["data"]
-    data["proxy.toml"] = data["proxy.toml"].replace("9443", "9444")
+    replaced(all, "9443", "9444")
 
 
 @mutation("proxy.toml has no allow")
