@@ -259,34 +259,40 @@ impl Client {
             };
             let (path, contents) = response(&challenge, &domain, settings)?;
             files.write(path, contents).await?;
-            challenge.set_ready().await.map_err(|error| self.failure(error))?;
+            if let Err(error) = challenge.set_ready().await {
+                // An authority that looks at once has the result in this very response.
+                let error = self.failure(error);
+                return Err(failed_challenge(order, settings).await.unwrap_or(error));
+            }
         }
         Ok(files)
     }
 
     /// Waits until the authority has seen that all names lead here.
     async fn validated(&self, order: &mut Order, settings: &AcmeSettings) -> Result<(), OrderError> {
-        let waited = order.poll_ready(&POLLS).await;
-        if let Ok(OrderStatus::Ready | OrderStatus::Valid) = waited {
-            return Ok(());
-        }
-        // The reason stands with the challenge; the order often has none.
-        let mut authorizations = order.authorizations();
-        while let Some(Ok(mut authorization)) = authorizations.next().await {
-            if authorization.refresh().await.is_err() || authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let domain = authorization.identifier().to_string();
-            let failed = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
-            if let Some(problem) = failed {
-                return Err(OrderError::Challenge { domain, challenge: settings.challenge, detail: text(problem) });
-            }
-        }
-        Err(match waited {
-            Err(error) => self.failure(error),
+        let error = match order.poll_ready(&POLLS).await {
+            Ok(OrderStatus::Ready | OrderStatus::Valid) => return Ok(()),
             Ok(status) => OrderError::Response(format!("the order is {status:?}, without a reason")),
-        })
+            Err(error) => self.failure(error),
+        };
+        Err(failed_challenge(order, settings).await.unwrap_or(error))
     }
+}
+
+/// Returns why a challenge of the order has failed: the reason stands with the challenge, and the order often has none.
+async fn failed_challenge(order: &mut Order, settings: &AcmeSettings) -> Option<OrderError> {
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        if authorization.refresh().await.is_err() || authorization.status == AuthorizationStatus::Valid {
+            continue;
+        }
+        let domain = authorization.identifier().to_string();
+        let failed = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
+        if let Some(problem) = failed {
+            return Some(OrderError::Challenge { domain, challenge: settings.challenge, detail: text(problem) });
+        }
+    }
+    None
 }
 
 /// Returns the name of a challenge in the protocol.

@@ -27,6 +27,41 @@ fn authorization(base: &str, status: &str, challenges: &[&str]) -> Answer {
 }
 
 #[tokio::test]
+async fn a_challenge_that_has_failed_when_its_response_comes_is_reported_with_the_way_out() {
+    // An authority that looks at once has the result in its response to the request that says "ready".
+    let failed = |base: &str| {
+        let problem = json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": "nothing listens there" });
+        json!({
+            "type": "tls-alpn-01", "url": format!("{base}/challenge"), "token": "abc", "status": "invalid",
+            "error": problem,
+        })
+    };
+    let is_over = AtomicBool::new(false);
+    let authority = Authority::start(move |base, path| match path {
+        "/order" => Some(order(base, "pending")),
+        "/authz" if is_over.load(Ordering::Relaxed) => {
+            let identifier = json!({ "type": "dns", "value": NAME });
+            let state = json!({ "status": "invalid", "identifier": identifier, "challenges": [failed(base)] });
+            Some(Answer::of(200, state.to_string()))
+        }
+        "/authz" => Some(authorization(base, "pending", &["tls-alpn-01"])),
+        "/challenge" => {
+            is_over.store(true, Ordering::Relaxed);
+            Some(Answer::of(200, failed(base).to_string()))
+        }
+        _ => None,
+    })
+    .await;
+    let running = Site::at(&authority.directory, authority.ca(), Ports::free()).start().await;
+    let failed = running.logged("acme.failed").await;
+    let error = failed["error"].as_str().expect("an error");
+    let words = format!("the authority cannot verify {NAME} by tls-alpn-01: nothing listens there");
+    assert!(error.starts_with(&words) && error.ends_with("lead port 443 of it to listen.address"), "{error}");
+    assert_eq!(failed["reason"], "challenge_failed");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_chain_that_is_none_is_reported_without_a_file_that_does_not_exist() {
     for (chain, words) in [
         ("", "the response holds no certificate"),
