@@ -312,6 +312,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{} had written:\n{}", self.name, self.transcript());
+        }
         if self.child.id().is_some() {
             let family = descendants(self.pid);
             for pid in family.into_iter().chain([self.pid]) {
