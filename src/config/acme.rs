@@ -29,7 +29,7 @@ const CONTACT: Scalar<Box<str>> =
 
 /// The URL of a directory.
 const DIRECTORY: Scalar<Box<str>> =
-    Scalar { decode: directory, encode: display, schema: || text_pattern("^https://[^\\s/]+") };
+    Scalar { decode: directory, encode: display, schema: || text_pattern("^https://[^\\s/#]+[^\\s#]*$") };
 
 /// An identifier of the authority's choice.
 const KEY_ID: Scalar<Box<str>> = Scalar { decode: key_id, encode: display, schema: || text_pattern("^\\S+$") };
@@ -211,7 +211,7 @@ fn directory(given: &Given<'_>) -> Read<Box<str>> {
     let text = given.text().ok_or_else(misfit)?;
     let uri: http::Uri = text.parse().map_err(|_| misfit())?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("https"), Some(host)) if !host.is_empty() => Ok(text.into()),
+        (Some("https"), Some(host)) if !host.is_empty() && !text.contains('#') => Ok(text.into()),
         (Some("http"), _) => Err(misfit().with_help("an authority is asked over https alone (RFC 8555 §6.1)")),
         (None, _) => Err(misfit().with_help(format!("write \"https://{text}\""))),
         _ => Err(misfit()),

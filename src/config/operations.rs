@@ -320,7 +320,7 @@ fn endpoint(given: &Given<'_>) -> Read<Otel> {
     let uri: Uri = text.parse().map_err(|_| misfit())?;
     let host = uri.authority().filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
     match (uri.scheme_str(), host) {
-        (Some("http"), Some(_)) if uri.query().is_none() => {}
+        (Some("http"), Some(_)) if !text.contains(['?', '#']) => {}
         (Some("https"), Some(host)) => {
             let help = format!("write \"http://{host}\": a collector is on the same machine, and passes on by TLS");
             return Err(misfit().with_help(help));

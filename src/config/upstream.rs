@@ -372,7 +372,8 @@ fn origin(text: &str, scheme: &str, own_port: u16, misfit: impl Fn() -> Problem)
     if authority.as_str().contains('@') {
         return Err(misfit().with_help("leave out the user: it is not sent to the app"));
     }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+    // The library drops a fragment without a word.
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
         let help = format!("write \"{scheme}://{authority}\": every path is passed on unchanged");
         return Err(Problem::new("must not have a path").with_help(help));
     }

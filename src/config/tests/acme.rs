@@ -103,6 +103,10 @@ fn what_no_authority_can_do_is_refused_with_the_way_out() {
              asked over https alone (RFC 8555 §6.1))",
         ),
         (
+            "domains = [\"a.example\"]\ndirectory = \"https://ca.internal/dir#1\"",
+            "`tls.acme.directory` must be a URL such as \"https://acme-v02.api.letsencrypt.org/directory\"",
+        ),
+        (
             "domains = [\"a.example\"]\nchallenge = \"dns-01\"",
             "`tls.acme.challenge` must be \"tls-alpn-01\" or \"http-01\"",
         ),

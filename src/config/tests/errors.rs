@@ -329,6 +329,7 @@ fn an_upstream_is_a_plain_origin_or_a_socket() {
     assert_snapshot!(of("localhost:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://localhost:3000")"#);
     assert_snapshot!(of("ws://app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (write "http://app:3000": WebSockets start as HTTP)"#);
     assert_snapshot!(of("http://app:3000/api"), @r#"`upstream.url` must not have a path (write "http://app:3000": every path is passed on unchanged)"#);
+    assert_snapshot!(of("http://app:3000#api"), @r#"`upstream.url` must not have a path (write "http://app:3000": every path is passed on unchanged)"#);
     assert_snapshot!(of("http://me:secret@app:3000"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (leave out the user: it is not sent to the app)"#);
     assert_snapshot!(of("http://app:0"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (0 is no port that an app listens on)"#);
     assert_snapshot!(of("http://app:99999"), @r#"`upstream.url` must be "http://host:port", "https://host:port" or "unix:/path/to/socket" (99999 is no port: ports go up to 65535)"#);

@@ -296,6 +296,7 @@ fn a_collector_is_for_a_program_that_can_speak_to_it() {
     assert_snapshot!(of("http://user@127.0.0.1"), @r#"`otel.endpoint` must be the URL of a collector such as "http://127.0.0.1:4318", or "off""#);
     assert_snapshot!(of("http://"), @r#"`otel.endpoint` must be the URL of a collector such as "http://127.0.0.1:4318", or "off""#);
     assert_snapshot!(of("http://127.0.0.1/?a"), @r#"`otel.endpoint` must be the URL of a collector such as "http://127.0.0.1:4318", or "off""#);
+    assert_snapshot!(of("http://127.0.0.1/#a"), @r#"`otel.endpoint` must be the URL of a collector such as "http://127.0.0.1:4318", or "off""#);
     let text = "[otel]\nendpoint = \"http://127.0.0.1:4318/\"";
     if cfg!(feature = "otel") {
         let otel = settings(text).otel.expect("an endpoint");
