@@ -21,6 +21,9 @@ use crate::h2::raw::{self, DATA, END_HEADERS, HEADERS, Raw};
 
 /// A heartbeat at which a slow link takes several windows for what is sent.
 const BRISK: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\nwrite_stall = \"3s\"\njitter = 0.0\n";
+/// As [`BRISK`], where a record of TLS and what the link holds take a second on their way after they have been
+/// acknowledged, and a pause of the machine as long again.
+const PATIENT: &str = "[heartbeat]\ninterval = \"1s\"\ntimeout = \"3s\"\nwrite_stall = \"3s\"\njitter = 0.0\n";
 
 /// A limit that is long enough for a busy machine.
 const LONG: Duration = Duration::from_secs(120);
@@ -66,10 +69,7 @@ async fn s72_a_burst_of_many_windows_over_a_slow_link_is_read_to_its_end() {
 #[tokio::test]
 async fn s73_many_streams_that_burst_at_once_over_a_slow_link_all_live() {
     let (fake, mut sessions) = FakeApp::sessions().await;
-    // A record of TLS and what the link holds take half a second and more on their way after they have been acknowledged.
-    let proxy =
-        Proxy::start(Config::to(PULSEGATE, &fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\"")))
-            .await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(PATIENT)).await;
     let link = Link::to(&proxy, 1_000_000, 100_000).await;
     let mut client = browser(&proxy, &link).await;
     let (mut websockets, mut bursts) = (Vec::new(), Vec::new());
@@ -104,9 +104,7 @@ async fn waits_for_the_connection(closes: bool) {
     const STREAMS: usize = 8;
     const LEN: usize = 60_000;
     let (fake, mut sessions) = FakeApp::sessions().await;
-    let proxy =
-        Proxy::start(Config::to(PULSEGATE, &fake.url).with(&BRISK.replace("timeout = \"1s\"", "timeout = \"2s\"")))
-            .await;
+    let proxy = Proxy::start(Config::to(PULSEGATE, &fake.url).with(PATIENT)).await;
     let link = Link::to(&proxy, 1_000_000, 60_000).await;
     let mut client = Http2Client::over(tls_over(&proxy, link.connect().await).await, &Builder::new()).await;
     let (mut websockets, mut apps) = (Vec::new(), Vec::new());
@@ -149,9 +147,9 @@ async fn all_take(websockets: &mut [Http2WebSocket], len: usize) {
     join_all(reads).await;
 }
 
-/// Answers pings for a while, in which the session must not end.
+/// Answers pings for more than interval and timeout, in which the session must not end.
 async fn websocket_lives(websocket: &mut Http2WebSocket) {
-    let ended = timeout(Duration::from_secs(4), websocket.message()).await;
+    let ended = timeout(Duration::from_secs(6), websocket.message()).await;
     assert!(ended.is_err(), "the session sent {ended:?}");
 }
 
