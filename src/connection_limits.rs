@@ -267,7 +267,7 @@ impl Shard {
             let paid = usage.paid.max(now) + each;
             if paid <= now + SECOND {
                 usage.paid = paid;
-            } else if !usage.credit.take(each, now.into()) {
+            } else if !usage.credit.take(each) {
                 return Err(ConnectionRefusal::HandshakesPerIp);
             }
         }
@@ -288,7 +288,7 @@ impl Shard {
 impl Usage {
     fn new(now: Instant) -> Self {
         let credited = now.checked_sub(CREDITED).unwrap_or(now);
-        Self { open: 0, paid: now, credit: Credit::new(credited.into()) }
+        Self { open: 0, paid: now, credit: Credit::since(credited.into()) }
     }
 
     /// Returns whether it still limits anything.

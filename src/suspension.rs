@@ -74,7 +74,11 @@ impl Deadline {
 
 /// Returns the total time for which this thread's worker was paused between `since` and now.
 pub fn paused_since(since: Instant) -> Duration {
-    RECORD.with_borrow(|record| record.as_ref().map_or(Duration::ZERO, |record| record.paused(since, Instant::now())))
+    paused_between(since, Instant::now())
+}
+
+fn paused_between(since: Instant, now: Instant) -> Duration {
+    RECORD.with_borrow(|record| record.as_ref().map_or(Duration::ZERO, |record| record.paused(since, now)))
 }
 
 /// Runs `work`, the whole of a thread's work, with a record of its pauses.
@@ -120,25 +124,48 @@ impl Drop for Installed {
     }
 }
 
+/// A meter of the pauses of this thread's worker, which shows each pause once.
+///
+/// It takes the time itself: the instant that holds for the whole of a poll may lie before a pause in the midst of it, and
+/// such a pause would be new again at every reading.
+#[derive(Debug)]
+pub struct PauseMeter {
+    /// The instant up to which pauses have been shown.
+    read: Instant,
+}
+
+impl PauseMeter {
+    /// Creates a meter of the pauses after `since`.
+    pub fn since(since: Instant) -> Self {
+        Self { read: since }
+    }
+
+    /// Returns the total time of the pauses since the last reading.
+    pub fn read(&mut self) -> Duration {
+        let now = Instant::now();
+        let paused = paused_between(self.read, now);
+        self.read = self.read.max(now);
+        paused
+    }
+}
+
 /// The pauses that a rate limit has not allowed for yet: everything a peer sent in a pause is read at once after it.
 /// Each pause is credited once.
 #[derive(Debug)]
 pub struct Credit {
     left: Duration,
-    /// The instant up to which pauses have been credited.
-    counted: Instant,
+    pauses: PauseMeter,
 }
 
 impl Credit {
-    /// Creates a credit for the pauses from `now` on.
-    pub fn new(now: Instant) -> Self {
-        Self { left: Duration::ZERO, counted: now }
+    /// Creates a credit for the pauses after `since`.
+    pub fn since(since: Instant) -> Self {
+        Self { left: Duration::ZERO, pauses: PauseMeter::since(since) }
     }
 
     /// Takes `amount` from the credit; returns whether the credit covered it.
-    pub fn take(&mut self, amount: Duration, now: Instant) -> bool {
-        self.left += paused_since(self.counted);
-        self.counted = self.counted.max(now);
+    pub fn take(&mut self, amount: Duration) -> bool {
+        self.left += self.pauses.read();
         let covered = self.left >= amount;
         if covered {
             self.left -= amount;

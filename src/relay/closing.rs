@@ -15,7 +15,7 @@ use super::pump::Pump;
 use super::teardown::{TeardownFinding, TeardownTimeouts};
 use crate::heartbeat::CloseSpec;
 use crate::session::{Abort, CloseCause, LegClose, RESTART};
-use crate::suspension::paused_since;
+use crate::suspension::PauseMeter;
 use crate::ws::Sender;
 
 /// The time for which a drain or an operator waits for the end of a frame that is under way and does not move.
@@ -96,11 +96,10 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         }
     }
 
-    /// Moves the times of an end by the pauses of the process since they were last compared with the clock.
-    pub(super) fn allow_for_pauses(&mut self, now: Instant) {
+    /// Moves the times of an end by the pauses of the process since they were last moved.
+    pub(super) fn allow_for_pauses(&mut self) {
         let Some(end) = &mut self.end else { return };
-        let paused = paused_since(end.reviewed.into());
-        end.reviewed = now;
+        let paused = end.pauses.read();
         if paused.is_zero() {
             return;
         }
@@ -202,7 +201,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
         self.end = Some(Box::new(End {
             cause,
             decided: now,
-            reviewed: now,
+            pauses: PauseMeter::since(now.into()),
             last_seen_ago: ago(stats.last_seen),
             last_pong_ago: stats.last_pong.map(ago),
             gap_until: None,

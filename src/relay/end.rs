@@ -3,14 +3,15 @@
 use std::time::{Duration, Instant};
 
 use crate::session::{CloseCause, Ending};
+use crate::suspension::PauseMeter;
 
 /// The state of an end that is decided.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) cause: CloseCause,
     pub(super) decided: Instant,
-    /// The time at which the deadlines of the end were last checked.
-    pub(super) reviewed: Instant,
+    /// The pauses of the process since the deadlines of the end were last moved by them.
+    pub(super) pauses: PauseMeter,
     /// The client's silence until then; bytes that it sends afterwards are no sign of life.
     pub(super) last_seen_ago: Duration,
     pub(super) last_pong_ago: Option<Duration>,

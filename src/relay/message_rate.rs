@@ -23,7 +23,7 @@ pub(super) struct Allowance {
 impl Allowance {
     /// `rate` messages a second.
     pub(super) fn new(rate: u32, now: Instant) -> Self {
-        Self { each: BUCKET / rate.max(1), full: now, held_up: None, credit: Credit::new(now.into()) }
+        Self { each: BUCKET / rate.max(1), full: now, held_up: None, credit: Credit::since(now.into()) }
     }
 
     /// Takes one message; `false` where it is one too many.
@@ -33,7 +33,7 @@ impl Allowance {
         if fits {
             self.full = full;
         }
-        fits || self.credit.take(self.each, now.into())
+        fits || self.credit.take(self.each)
     }
 
     /// Nothing is read because the app takes nothing: what the client sends meanwhile will come all at once, and that
@@ -90,6 +90,21 @@ mod tests {
             assert!((210..=216).contains(&messages), "twenty seconds' worth, and the bucket: {messages}");
             tokio::time::sleep(SECOND / 2).await;
             assert_eq!(burst(&mut allowance, now()), 5, "from then on the rate holds");
+        };
+        crate::suspension::with_pause_record(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s78_a_stop_in_the_middle_of_a_poll_is_credited_once() {
+        let now = || tokio::time::Instant::now().into_std();
+        let test = async {
+            let begun = now();
+            let mut allowance = Allowance::new(10, begun);
+            assert_eq!(burst(&mut allowance, begun), 10);
+            tokio::time::advance(20 * SECOND).await;
+            // The poll began before the stop, and its instant holds for all that it reads.
+            let messages = burst(&mut allowance, begun);
+            assert!((200..=206).contains(&messages), "twenty seconds' worth: {messages}");
         };
         crate::suspension::with_pause_record(test).await;
     }

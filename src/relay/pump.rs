@@ -123,7 +123,7 @@ impl<C: Leg, U: Leg> Pump<C, U> {
                 down = self.stepped(step, cx, now);
             }
         }
-        self.allow_for_pauses(now);
+        self.allow_for_pauses();
         self.notice(cx, now);
         if let Some(order) = self.rules.control.take() {
             self.obey(order, cx, now);

@@ -160,8 +160,8 @@ async fn s52_an_expiry_is_polled_outside_the_budget() {
 #[tokio::test(start_paused = true)]
 async fn s78_a_pause_is_credited_once() {
     with_pause_record(async {
-        let mut credit = Credit::new(Instant::now());
-        let drawn = |credit: &mut Credit| (0..1000).take_while(|_| credit.take(SECOND / 10, Instant::now())).count();
+        let mut credit = Credit::since(Instant::now());
+        let drawn = |credit: &mut Credit| (0..1000).take_while(|_| credit.take(SECOND / 10)).count();
         assert_eq!(drawn(&mut credit), 0);
         advance(3 * SECOND).await;
         let first = drawn(&mut credit);

@@ -14,7 +14,7 @@ use super::stream_receiver::Death;
 use super::streams::Streams;
 use crate::config::EdgeLimits;
 use crate::relay::{Delivery, Leg};
-use crate::suspension::{Deadline, Expiry, paused_since};
+use crate::suspension::{Deadline, Expiry, PauseMeter};
 
 /// Time until the next look where no clock sets one.
 const LOOK: Duration = Duration::from_mins(1);
@@ -61,8 +61,8 @@ pub(super) struct KeepAlive {
     retired: Option<Instant>,
     /// The instant by which the connection must have ended.
     until: Option<Instant>,
-    /// The instant of the last look at the clocks.
-    looked: Instant,
+    /// The pauses of the process since the last look at the clocks.
+    pauses: PauseMeter,
     sleep: Expiry,
 }
 
@@ -115,7 +115,7 @@ impl KeepAlive {
             idle_since: None,
             retired: None,
             until: None,
-            looked: now,
+            pauses: PauseMeter::since(now),
             sleep: Expiry::new(Deadline::fixed(now + header_read)),
         }
     }
@@ -205,8 +205,8 @@ impl KeepAlive {
         }
         let clocks = wire.streams(|streams| streams.heartbeats.clocks());
         let guard = clocks.map_or(STALL_GUARD, |clocks| clocks.stall_guard);
-        let stopped = if late > guard { late } else { paused_since(self.looked) };
-        self.looked = now;
+        let paused = self.pauses.read();
+        let stopped = if late > guard { late } else { paused };
         if !stopped.is_zero() {
             // The process was stopped or starved: what is waited for may be on its way.
             wire.frames(|frames| frames.excuse(stopped));
