@@ -59,7 +59,7 @@ async fn s50_a_hidden_tab_that_beats_once_a_minute_outlives_the_default_window_a
     assert_eq!(narrow["payload"], 0, "{narrow}");
     let close = browser.event("close", |_| true).await;
     assert_eq!((&close["path"], &close["code"]), (&"/narrow".into(), &1012.into()), "{close}");
-    assert_eq!(proxy.logged("ws.close").len(), 1, "only the narrow route may end: {}", proxy.transcript());
+    assert_eq!(proxy.ws_closes(1).await.len(), 1, "only the narrow route may end: {}", proxy.transcript());
 
     // Messages run the code of a page whose timers are throttled: it answered all the time.
     let asked = browser.events("asked");

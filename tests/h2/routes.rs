@@ -50,7 +50,7 @@ async fn s74_a_silent_session_lives_by_its_own_route_beside_a_quicker_default() 
     assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
     // Three windows of the default more.
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
+    assert_eq!(proxy.ws_closes(1).await.len(), 1, "{}", proxy.transcript());
     carries(&mut client, 1, &mut off).await;
     carries(&mut client, 3, &mut slow).await;
     proxy.finish().await;
@@ -69,7 +69,7 @@ async fn s74_a_ping_that_a_quicker_route_asked_for_is_judged_by_the_more_patient
     assert_eq!(end.close(), Some((4408, "heartbeat timeout".into())));
     // Longer than the answer of the slow route may take.
     sleep(Duration::from_secs(3)).await;
-    assert_eq!(proxy.logged("ws.close").len(), 1, "{}", proxy.transcript());
+    assert_eq!(proxy.ws_closes(1).await.len(), 1, "{}", proxy.transcript());
     carries(&mut client, 1, &mut slow).await;
     proxy.finish().await;
 }
