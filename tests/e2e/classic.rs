@@ -23,7 +23,7 @@ fn bare_is_classic_without_its_heartbeat_lines() {
 
 #[tokio::test]
 async fn a_client_that_answers_the_apps_heartbeats_lives() {
-    let app = NodeApp::classic(200, 1_000).await;
+    let app = NodeApp::classic(200, 5_000).await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let mut client = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
 
@@ -39,7 +39,7 @@ async fn a_client_that_answers_the_apps_heartbeats_lives() {
 
 #[tokio::test]
 async fn the_apps_own_kill_of_a_silent_client_reaches_it() {
-    let app = NodeApp::classic(200, 600).await;
+    let app = NodeApp::classic(200, 3_000).await;
     let proxy = Proxy::start(Config::to(PULSEGATE, &app.url)).await;
     let answering = NodeClient::connect(&proxy, "/ws?name=live", &["--answer"]).await;
     let silent = NodeClient::connect(&proxy, "/ws?name=silent", &[]).await;

@@ -269,7 +269,7 @@ class Pod:
             if await container.wait(left) is None:
                 self.event(name, "SIGKILL")
                 await container.kill(signal.SIGKILL)
-                assert await container.wait(10) is not None, f"{name} outlives SIGKILL"
+                assert await container.wait(30) is not None, f"{name} outlives SIGKILL"
         if name in self._terminated:
             self._terminated[name].set()
 
