@@ -83,7 +83,8 @@ async fn s75_a_mute_stream_beside_live_ones_is_gone_from_both_legs_within_its_bo
         let most = timeout + SLACK + lag.get();
         let times = [death.closed, death.ended, death.app];
         assert!(times.iter().all(|time| *time <= most), "{death:?} after the ping, at most {most:?} allowed");
-        assert!(death.closed >= timeout, "{death:?}");
+        // The test may have seen the ping late.
+        assert!(death.closed + SLACK + lag.get() >= timeout, "{death:?}");
     }
     for talker in talkers {
         assert!(!talker.is_finished(), "a live stream ended: {:?}\n{}", talker.await, proxy.transcript());
