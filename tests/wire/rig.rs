@@ -19,7 +19,7 @@ use crate::wire::peer::{Connect, Peer};
 use crate::wire::record::Record;
 
 /// The delay that a busy machine may add to any bound.
-pub(crate) const SLACK: Duration = Duration::from_millis(1500);
+pub(crate) const SLACK: Duration = Duration::from_millis(2500);
 
 /// A heartbeat with an interval and a timeout of one second; a leg that has its Close ends within half a second.
 pub(crate) const BEATING: &str = "interval = \"1s\"\ntimeout = \"1s\"\njitter = 0\nclose_grace = \"500ms\"";
