@@ -130,17 +130,13 @@ impl AsyncWrite for PlainStream {
 
 #[cfg(test)]
 mod tests {
-    use std::future::{Future, poll_fn};
+    use std::future::poll_fn;
 
     use tokio::io::AsyncWriteExt;
     use tokio::time::timeout;
 
-    use super::super::testing::listen;
+    use super::super::testing::{listen, within};
     use super::*;
-
-    async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-        timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("{what}: not within 10 s"))
-    }
 
     /// Returns the detected protocol of a client that sends `pieces` one by one, and all bytes read from the stream.
     async fn opened(pieces: &[&[u8]]) -> io::Result<(Protocol, Vec<u8>)> {

@@ -2,15 +2,25 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Identity;
+
+/// The limit of a wait in these tests: long enough for a busy machine, and reached only by a failure.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Returns the output of `wait`; fails after [`TIMEOUT`].
+pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
+}
 
 /// An identity for `localhost`, and its certificate for a client to trust.
 pub(crate) struct Localhost {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rcgen::KeyPair;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -11,28 +10,20 @@ use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::super::testing::{Authority, client, listen};
+use super::super::testing::{Authority, TIMEOUT, client, listen, within};
 use super::super::{ClientStream, HandshakeError, Terminator};
 use super::*;
 use crate::config::SniCertificate;
 use crate::http::TlsFacts;
 use crate::suspension::Deadline;
 
-/// The time limit of every wait; far above the time that any step takes.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
 type Versions = &'static [&'static SupportedProtocolVersion];
 
 /// Both versions, one at a time.
 static EACH: [Versions; 2] = [&[&TLS13], &[&TLS12]];
-
-async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
-}
 
 /// A folder with certificates of one authority, and settings that name them.
 struct Files {

@@ -11,21 +11,14 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use super::super::Terminator;
-use super::super::testing::{Localhost, client, connect, listen, localhost};
+use super::super::testing::{Localhost, TIMEOUT, client, connect, listen, localhost, within};
 use super::*;
 use crate::suspension::Deadline;
-
-/// The time limit of every wait; far above the time that any step takes.
-const TIMEOUT: Duration = Duration::from_secs(20);
 
 type Versions = &'static [&'static rustls::SupportedProtocolVersion];
 
 static ONLY_1_3: Versions = &[&TLS13];
 static ONLY_1_2: Versions = &[&TLS12];
-
-async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
-}
 
 /// Returns both ends of a connection after the handshake.
 async fn pair(versions: Versions) -> (ClientStream, TlsStream<TcpStream>) {

@@ -7,21 +7,14 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ALL_VERSIONS, ClientConfig, HandshakeKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-use super::super::testing::{Localhost, client, connect, listen, localhost};
+use super::super::testing::{Localhost, TIMEOUT, client, connect, listen, localhost, within};
 use super::*;
 use crate::relay::Leg;
 
-/// The time limit of every wait; far above the time that any step takes.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
 type Handshaken = Result<(ClientStream, TlsFacts), HandshakeError>;
-
-async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("{what}: not within {TIMEOUT:?}"))
-}
 
 /// A terminator and the port on which it accepts.
 struct Port {
