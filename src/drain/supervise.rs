@@ -40,13 +40,15 @@ pub async fn supervise<T>(shutdown: &Shutdown, registry: &Registry, work: impl F
             result = &mut work => return WorkOutcome::Ended(result),
         }
         let DrainState { plan, turn, .. } = announce(shutdown, registry);
+        // The time is that of load balancers, which go on while this process is paused.
+        let over = Deadline::fixed(Instant::now() + plan.delay);
         tokio::select! {
             biased;
             () = shutdown.aborting().cancelled() => return WorkOutcome::Aborted,
             result = &mut work => return WorkOutcome::Ended(result),
             () = shutdown.cancelled(turn) => {}
             () = shutdown.0.app_ended.cancelled() => {}
-            () = Expiry::after(plan.delay) => {}
+            () = Expiry::new(over) => {}
         }
         if shutdown.close_ports(turn) {
             break plan;

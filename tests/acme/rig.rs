@@ -44,7 +44,7 @@ impl Ports {
 pub(super) fn free_ports<const N: usize>() -> [u16; N] {
     let free = || {
         let tried =
-            (0..1000).find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(11_000..32_000))).ok());
+            (0..1000).find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(11_000..20_000))).ok());
         tried.expect("a free port")
     };
     let held = [(); N].map(|()| free());

@@ -76,6 +76,23 @@ async fn the_doors_close_when_the_delay_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_of_the_process_does_not_begin_the_delay_again() {
+    let (shutdown, registry) = prepared();
+    let work = async {
+        shutdown.drain();
+        tokio::time::sleep(3 * SECOND).await;
+        let announced = Instant::now() - 3 * SECOND;
+        tokio::time::advance(SECOND).await;
+        shutdown.draining().cancelled().await;
+        // The time is that of the load balancers, which were not paused.
+        let took = announced.elapsed();
+        assert!((PLAN.delay..PLAN.delay + SECOND / 10).contains(&took), "{took:?}");
+    };
+    let outcome = crate::suspension::with_pause_record(supervise(&shutdown, &registry, work)).await;
+    assert_eq!(outcome, WorkOutcome::Ended(()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_announcement_closes_nothing_and_the_next_one_has_its_whole_delay() {
     let (shutdown, registry) = prepared();
     let session = Session::enter(&registry);
