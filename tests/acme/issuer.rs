@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fake::{Answer, Authority};
 use super::rig::{NAME, Ports, Site};
@@ -17,12 +17,14 @@ fn order(base: &str, status: &str) -> Answer {
     Answer::of(200, order.to_string()).with("Location", &format!("{base}/order/1"))
 }
 
+/// Returns a challenge of this kind that waits for its response.
+fn challenge(base: &str, kind: &str) -> Value {
+    json!({ "type": kind, "url": format!("{base}/challenge"), "token": "abc", "status": "pending" })
+}
+
 /// Returns the authorization in this state, with these challenges.
-fn authorization(base: &str, status: &str, challenges: &[&str]) -> Answer {
-    let challenge =
-        |kind: &&str| json!({ "type": kind, "url": format!("{base}/challenge"), "token": "abc", "status": "pending" });
+fn authorization(status: &str, challenges: &[Value]) -> Answer {
     let identifier = json!({ "type": "dns", "value": NAME });
-    let challenges: Vec<_> = challenges.iter().map(challenge).collect();
     Answer::of(200, json!({ "status": status, "identifier": identifier, "challenges": challenges }).to_string())
 }
 
@@ -30,21 +32,17 @@ fn authorization(base: &str, status: &str, challenges: &[&str]) -> Answer {
 async fn a_challenge_that_has_failed_when_its_response_comes_is_reported_with_the_way_out() {
     // An authority that looks at once has the result in its response to the request that says "ready".
     let failed = |base: &str| {
-        let problem = json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": "nothing listens there" });
-        json!({
-            "type": "tls-alpn-01", "url": format!("{base}/challenge"), "token": "abc", "status": "invalid",
-            "error": problem,
-        })
+        let mut challenge = challenge(base, "tls-alpn-01");
+        challenge["status"] = "invalid".into();
+        challenge["error"] =
+            json!({ "type": "urn:ietf:params:acme:error:unauthorized", "detail": "nothing listens there" });
+        challenge
     };
     let is_over = AtomicBool::new(false);
     let authority = Authority::start(move |base, path| match path {
         "/order" => Some(order(base, "pending")),
-        "/authz" if is_over.load(Ordering::Relaxed) => {
-            let identifier = json!({ "type": "dns", "value": NAME });
-            let state = json!({ "status": "invalid", "identifier": identifier, "challenges": [failed(base)] });
-            Some(Answer::of(200, state.to_string()))
-        }
-        "/authz" => Some(authorization(base, "pending", &["tls-alpn-01"])),
+        "/authz" if is_over.load(Ordering::Relaxed) => Some(authorization("invalid", &[failed(base)])),
+        "/authz" => Some(authorization("pending", &[challenge(base, "tls-alpn-01")])),
         "/challenge" => {
             is_over.store(true, Ordering::Relaxed);
             Some(Answer::of(200, failed(base).to_string()))
@@ -74,7 +72,7 @@ async fn a_chain_that_is_none_is_reported_without_a_file_that_does_not_exist() {
                 let is_final = is_final.fetch_or(path == "/finalize", Ordering::Relaxed);
                 Some(order(base, if is_final { "valid" } else { "ready" }))
             }
-            "/authz" => Some(authorization(base, "valid", &["tls-alpn-01"])),
+            "/authz" => Some(authorization("valid", &[challenge(base, "tls-alpn-01")])),
             "/certificate" => Some(Answer::of(200, chain)),
             _ => None,
         })
@@ -100,7 +98,10 @@ async fn other_challenges_are_named_and_so_is_their_absence() {
     ] {
         let authority = Authority::start(move |base, path| match path {
             "/order" => Some(order(base, "pending")),
-            "/authz" => Some(authorization(base, "pending", offered)),
+            "/authz" => {
+                let challenges: Vec<_> = offered.iter().map(|kind| challenge(base, kind)).collect();
+                Some(authorization("pending", &challenges))
+            }
             _ => None,
         })
         .await;
